@@ -1,0 +1,1 @@
+"""Pure models: no ROS, no sockets, no clock."""

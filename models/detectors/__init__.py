@@ -1,0 +1,1 @@
+"""NeuroSense: detectors behind one protocol."""

@@ -1,0 +1,1 @@
+"""From packets and tag samples to one feature window per period."""

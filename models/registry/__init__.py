@@ -1,0 +1,1 @@
+"""Model artefacts on disk: ONNX and JSON only, checked by sha256."""

@@ -1,0 +1,1 @@
+"""From a fused verdict to an actuator command, with interlocks."""

@@ -1,0 +1,1 @@
+"""RuleSense: learned profiles, limit rules, verdicts with the numbers behind them."""

@@ -1,0 +1,279 @@
+"""Values that travel between the stages. Frozen, typed, free of ROS and of clocks.
+
+Times are integers in nanoseconds since the Unix epoch (``*_ns``); spans are seconds (``*_s``);
+ratios lie in 0..1; a high score means anomalous; a missing number is NaN, never 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
+U32 = NDArray[np.uint32]
+U8 = NDArray[np.uint8]
+Bool = NDArray[np.bool_]
+
+
+class Severity(IntEnum):
+    """Severity of an OPC UA StatusCode: its two top bits (OPC UA Part 4, 7.39)."""
+
+    GOOD = 0
+    UNCERTAIN = 1
+    BAD = 2
+
+
+class LinkState(IntEnum):
+    """State of one OPC UA link."""
+
+    DISCONNECTED = 0
+    CONNECTING = 1
+    CONNECTED = 2
+    FAILED = 3
+
+
+class Level(IntEnum):
+    """Decision level (DeepSense, section 3): binary, category, attack type."""
+
+    UNKNOWN = 0
+    L1 = 1
+    L2 = 2
+    L3 = 3
+
+
+class Screening(IntEnum):
+    """Verdict of RuleSense and of the fusion (DeepSense, section 3.3)."""
+
+    UNKNOWN = 0
+    ALLOW = 1
+    SUSPICIOUS = 2
+    BLOCK = 3
+
+
+class CommandStatus(IntEnum):
+    """What became of an actuator command."""
+
+    UNKNOWN = 0
+    ACCEPTED = 1
+    REFUSED = 2
+    WITHHELD = 3
+
+
+@dataclass(frozen=True, slots=True)
+class TagInfo:
+    """One tag of the catalogue; its place in `TagCatalog.tags` is its index in every batch."""
+
+    name: str
+    node_id: str
+    device: str
+    unit: str = ""  # UCUM, e.g. "Cel", "L/min"
+    low: float = float("nan")  # EURange
+    high: float = float("nan")
+    period_s: float = 0.1  # revised sampling interval
+    writable: bool = False
+    role: str = ""  # "" | "mode": an integer operating mode of the device
+
+
+@dataclass(frozen=True, slots=True)
+class TagCatalog:
+    """All tags of one PLC, in index order."""
+
+    plc: str
+    tags: tuple[TagInfo, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A stretch of time for which samples are known to be missing."""
+
+    start_ns: int
+    end_ns: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TagBatch:
+    """Samples of one PLC in the order they arrived; all arrays have shape (n,)."""
+
+    plc: str
+    sequence: int  # counts batches from 1, so that a lost batch shows
+    tag: U32  # index into the catalogue
+    value: F64  # NaN where the server sent no number
+    status: U32  # OPC UA StatusCode
+    source_ns: I64
+    server_ns: I64
+    received_ns: int
+    replayed: bool = False  # recovered by Republish or HistoryRead
+    dropped: int = 0  # samples lost since the last batch (queue overflow, here or in the server)
+    gaps: tuple[Gap, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficBatch:
+    """Traffic of one window, one row a device that sent or received."""
+
+    window_id: int  # window end / window length, on the grid since the epoch
+    start_ns: int
+    end_ns: int
+    columns: tuple[str, ...]  # c names, `network_*`
+    devices: tuple[str, ...]  # n names
+    values: F32  # (n, c), NaN = undefined
+    packets: int
+    malformed: int = 0
+    dropped: int = 0  # by the kernel, since the last batch
+    late: int = 0  # packets that came after their window had closed
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureWindow:
+    """One closed window: the device matrix that every detector sees, and the tag matrix behind it."""
+
+    window_id: int
+    start_ns: int
+    end_ns: int
+    closed_ns: int  # when the window was closed by the watermark
+    schema_id: str
+    devices: tuple[str, ...]  # n
+    values: F32  # (n, features), NaN = missing
+    tags: tuple[str, ...]  # m tag names
+    tag_device: U32  # (m,) index into devices
+    tag_values: F32  # (m, len(TAG_COLUMNS)), NaN = missing
+    commissioning: bool = False  # part of the benign learning period
+    held: tuple[str, ...] = ()  # devices whose process is not judged (mode not commissioned, or changing)
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One broken rule with the number seen and the range that is normal."""
+
+    device: str
+    feature: str  # a feature, or "tag/column"
+    observed: float
+    low: float  # normal range; -inf / inf where open
+    high: float
+    rule: str
+    category: str  # "fault" or one of the DataSense categories, "" when the rule cannot tell
+    attack_id: str = ""  # ATT&CK for ICS technique
+
+
+@dataclass(frozen=True, slots=True)
+class LevelScores:
+    """Probabilities of m detectors for n devices over c classes; a detector that abstains has NaN."""
+
+    level: Level
+    detectors: tuple[str, ...]
+    classes: tuple[str, ...]
+    probabilities: F32  # (n, m, c)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """What one source says of one window."""
+
+    source: str  # "rules", "ensemble"
+    window_id: int
+    end_ns: int
+    closed_ns: int
+    devices: tuple[str, ...]  # n
+    screening: U8  # (n,) Screening; UNKNOWN from sources that only score
+    confidence: F32  # (n,) 0..1
+    levels: tuple[LevelScores, ...] = ()
+    violations: tuple[Violation, ...] = ()
+    abstained: str = ""  # why the source as a whole gives no score, "" if it does
+    latency_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """Share of one detector in a fused verdict."""
+
+    detector: str
+    score: float  # P(attack), NaN = abstained
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class FusedVerdict:
+    """The cell's verdict on one device in one window."""
+
+    device: str
+    decision: Screening
+    probability: float
+    threshold: float
+    category: str = "benign"
+    attack_type: str = ""
+    contributions: tuple[Contribution, ...] = ()
+    violations: tuple[Violation, ...] = ()
+    explanation: str = ""  # one sentence in plain words
+
+
+@dataclass(frozen=True, slots=True)
+class FusedWindow:
+    """Fused verdicts of all devices of one window."""
+
+    window_id: int
+    end_ns: int
+    closed_ns: int
+    verdicts: tuple[FusedVerdict, ...]
+    sources: tuple[str, ...] = ()  # that arrived in time
+    missing: tuple[str, ...] = ()  # that were late or abstained
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A value that the response wants in a writable tag."""
+
+    command_id: str
+    window_id: int
+    device: str
+    tag: str
+    value: float
+    issued_ns: int
+    valid_for_s: float
+    reason: str
+    closed_ns: int = 0  # close of the window that asked for it
+
+
+@dataclass(frozen=True, slots=True)
+class CommandResult:
+    """What became of a command, as read back from the PLC."""
+
+    command_id: str
+    window_id: int
+    tag: str
+    value: float
+    status: CommandStatus
+    error: str = ""
+    read_back: float = float("nan")
+    decided_ns: int = 0
+    issued_ns: int = 0
+    closed_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """A labelled stretch of ground truth."""
+
+    name: str
+    kind: str  # "fault" | "attack"
+    category: str
+    type: str
+    device: str
+    onset_ns: int
+    end_ns: int
+    devices: tuple[str, ...] = field(default_factory=tuple)  # all that it touches
+    attack_id: str | None = None
+
+
+def severity(status: U32) -> U8:
+    """Severity of each StatusCode, shape (n,): 0 good, 1 uncertain, 2 bad.
+
+    >>> severity(np.array([0, 0x40920000, 0x80340000], dtype=np.uint32)).tolist()
+    [0, 1, 2]
+    """
+    return np.minimum(status >> np.uint32(30), np.uint32(2)).astype(np.uint8)

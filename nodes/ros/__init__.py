@@ -1,0 +1,1 @@
+"""The only shared ROS code: QoS profiles, conversions, parameters, the node base."""
