@@ -19,6 +19,8 @@ U32 = NDArray[np.uint32]
 U8 = NDArray[np.uint8]
 Bool = NDArray[np.bool_]
 
+BLOCK_PADDING = 128  # bytes
+
 
 class Severity(IntEnum):
     """Severity of an OPC UA StatusCode: its two top bits (OPC UA Part 4, 7.39)."""
@@ -111,6 +113,21 @@ class TagBatch:
     replayed: bool = False  # recovered by Republish or HistoryRead
     dropped: int = 0  # samples lost since the last batch (queue overflow, here or in the server)
     gaps: tuple[Gap, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PacketBlock:
+    """Raw packets in the order they were captured; n packets share one buffer.
+
+    At least `BLOCK_PADDING` spare bytes behind the last packet spare the parser a copy.
+    """
+
+    data: U8  # (bytes,)
+    offset: I64  # (n,) start of each packet in `data`
+    length: U32  # (n,) bytes captured
+    wire_length: U32  # (n,) bytes on the wire
+    time_ns: I64  # (n,)
+    link_type: int  # LINKTYPE_* of pcap: 1 Ethernet, 101 raw IP, 113 SLL, 276 SLL2
 
 
 @dataclass(frozen=True, slots=True)

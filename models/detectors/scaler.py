@@ -1,0 +1,45 @@
+"""Robust scaling of feature windows, with missing numbers filled in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cellwatch.models.types import F32, F64
+
+BOUND = 10.0  # scaled values beyond say "far out" as well at the bound
+
+
+@dataclass(frozen=True, slots=True)
+class Scaler:
+    """log-compressed, centred on the median, in units of the 5-95 % spread; NaN becomes the median."""
+
+    centre: F64  # (c,)
+    scale: F64  # (c,), > 0
+
+    @classmethod
+    def fit(cls, x: F32) -> Scaler:
+        z = _compress(x)
+        z[:, ~np.isfinite(z).any(axis=0)] = 0.0
+        low, centre, high = np.nanpercentile(z, [5, 50, 95], axis=0)
+        spread = high - low
+        std = np.nanstd(z, axis=0)
+        return cls(centre, np.where(spread > 1e-6, spread, np.where(std > 1e-6, std, 1.0)))
+
+    def transform(self, x: F32) -> F32:
+        """(n, c) float32 without NaN, within -BOUND..BOUND."""
+        z = (_compress(x) - self.centre) / self.scale
+        return np.clip(np.nan_to_num(z, nan=0.0), -BOUND, BOUND).astype(np.float32)
+
+    def to_dict(self) -> dict[str, list[float]]:
+        return {"centre": self.centre.tolist(), "scale": self.scale.tolist()}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, list[float]]) -> Scaler:
+        return cls(np.array(data["centre"]), np.array(data["scale"]))
+
+
+def _compress(x: F32) -> F64:
+    z = np.asarray(x, dtype=np.float64)
+    return np.sign(z) * np.log1p(np.abs(z))

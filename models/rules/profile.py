@@ -1,0 +1,148 @@
+"""What is normal: limits of every feature of every device and tag, learned from benign windows."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from cellwatch.models.types import F32, F64, FeatureWindow
+
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Normal range of c columns. `scale` (> 0) is the unit in which an excess is counted.
+
+    A column without any finite value in the benign period is NaN in all three: it is never judged.
+    """
+
+    low: F64  # (c,)
+    high: F64  # (c,)
+    scale: F64  # (c,)
+
+    @classmethod
+    def learn(cls, values: F32 | F64, margin: float) -> Limits:
+        """Range of `values` (windows, c), widened by `margin` times its spread on both sides.
+
+        The spread has a floor of 5 % of the largest magnitude (and of 0.05 in absolute terms), so
+        that a column that never moved does not turn a rounding error into an alarm.
+        """
+        x = np.asarray(values, dtype=np.float64)
+        seen = np.isfinite(x).any(axis=0)
+        low = np.min(x, axis=0, where=np.isfinite(x), initial=np.inf)
+        high = np.max(x, axis=0, where=np.isfinite(x), initial=-np.inf)
+        low[~seen] = high[~seen] = np.nan
+        scale = np.maximum(high - low, np.maximum(0.05 * np.maximum(np.abs(low), np.abs(high)), 0.05))
+        return cls(low - margin * scale, high + margin * scale, scale)
+
+    def excess(self, values: F32 | F64) -> F64:
+        """Distance outside the range in units of `scale`, >= 0; 0 where either side is NaN."""
+        out = np.maximum(self.low - values, values - self.high) / self.scale
+        return np.where(out > 0, out, 0.0)
+
+    def to_dict(self, columns: tuple[str, ...]) -> dict[str, list[float]]:
+        return {
+            c: [round(float(v), 9) for v in (self.low[i], self.high[i], self.scale[i])]
+            for i, c in enumerate(columns)
+            if math.isfinite(self.scale[i])
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, list[float]], columns: tuple[str, ...]) -> Limits:
+        rows = np.array([data.get(c, [math.nan] * 3) for c in columns], dtype=np.float64).reshape(-1, 3)
+        return cls(rows[:, 0], rows[:, 1], rows[:, 2])
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """Limits of a cell, bound to one feature schema."""
+
+    schema_id: str
+    features: tuple[str, ...]
+    tag_columns: tuple[str, ...]
+    devices: dict[str, Limits]
+    tags: dict[str, Limits]
+    windows: int = 0  # benign windows it was learned from
+
+    def to_json(self) -> str:
+        """Readable JSON with a checksum over everything else."""
+        body: dict[str, Any] = {
+            "version": VERSION,
+            "schema_id": self.schema_id,
+            "windows": self.windows,
+            "features": list(self.features),
+            "tag_columns": list(self.tag_columns),
+            "devices": {d: x.to_dict(self.features) for d, x in sorted(self.devices.items())},
+            "tags": {t: x.to_dict(self.tag_columns) for t, x in sorted(self.tags.items())},
+        }
+        return json.dumps({"checksum": _checksum(body), **body}, indent=1)
+
+    @classmethod
+    def from_json(cls, text: str, name: str = "profile") -> Profile:
+        """Read it back. ValueError on another version or a checksum that does not fit."""
+        try:
+            body = json.loads(text)
+            checksum, version = body.pop("checksum"), body["version"]
+        except (json.JSONDecodeError, KeyError, AttributeError, TypeError) as error:
+            raise ValueError(f"{name}: not a Cellwatch profile ({error})") from None
+        if version != VERSION:
+            raise ValueError(f"{name}: profile version {version}, this release reads {VERSION}: commission anew")
+        if checksum != _checksum(body):
+            raise ValueError(f"{name}: checksum does not fit: the file was changed or damaged")
+        features, columns = tuple(body["features"]), tuple(body["tag_columns"])
+        return cls(
+            body["schema_id"],
+            features,
+            columns,
+            {d: Limits.from_dict(x, features) for d, x in body["devices"].items()},
+            {t: Limits.from_dict(x, columns) for t, x in body["tags"].items()},
+            body["windows"],
+        )
+
+
+def _checksum(body: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+class ProfileBuilder:
+    """Collects benign windows; `build` learns the limits. Windows are kept as arrays, not copies."""
+
+    def __init__(self, features: tuple[str, ...], tag_columns: tuple[str, ...], margin: float = 0.5) -> None:
+        self.features = features
+        self.tag_columns = tag_columns
+        self.margin = margin
+        self._windows: list[FeatureWindow] = []
+
+    def __len__(self) -> int:
+        return len(self._windows)
+
+    def add(self, window: FeatureWindow) -> None:
+        self._windows.append(window)
+
+    def build(self) -> Profile:
+        """Learn. ValueError without a window."""
+        if not self._windows:
+            raise ValueError("no benign window to learn a profile from")
+        devices: dict[str, list[F32]] = {}
+        tags: dict[str, list[F32]] = {}
+        for w in self._windows:
+            for i, device in enumerate(w.devices):
+                devices.setdefault(device, []).append(w.values[i])
+            for i, tag in enumerate(w.tags):
+                if w.devices[w.tag_device[i]] not in w.held:
+                    tags.setdefault(tag, []).append(w.tag_values[i])
+        return Profile(
+            self._windows[-1].schema_id,
+            self.features,
+            self.tag_columns,
+            {d: Limits.learn(np.stack(rows), self.margin) for d, rows in devices.items()},
+            {t: Limits.learn(np.stack(rows), self.margin) for t, rows in tags.items()},
+            len(self._windows),
+        )

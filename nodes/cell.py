@@ -1,0 +1,85 @@
+"""One table of nodes and parameters: `cellwatch run` and `ros2 launch` both start from it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cellwatch.nodes.config import CellConfig
+
+
+@dataclass(frozen=True)
+class NodeSpec:
+    """One node of the cell."""
+
+    name: str
+    executable: str
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Artifacts:
+    """Files that the nodes read or write."""
+
+    folder: Path  # of the cell: record, audit log
+    model_dir: str = ""
+    baseline_file: str = ""
+    profile_file: str = ""
+    weights: dict[str, float] = field(default_factory=dict)
+
+
+def node_table(cell: CellConfig, files: Artifacts, *, armed: bool = False, commissioning_s: float = 0.0) -> list[NodeSpec]:
+    """All nodes, sinks first: the order in which they are brought up.
+
+    Listeners stand before the first word is said, so nothing published at the start goes unheard;
+    the way down is the reverse, so the last words are heard too.
+    """
+    devices = list(dict.fromkeys([p.name for p in cell.plcs] + list(cell.devices.values())))
+    table = [
+        NodeSpec(
+            "influx_export_node", "influx_export_node",
+            {
+                "folder": str(files.folder / "record"), "influx": cell.record.influx,
+                "max_mb": cell.record.max_mb, "segment_mb": cell.record.segment_mb,
+            },
+        ),
+        NodeSpec(
+            "fusion_node", "fusion_node",
+            {
+                **asdict(cell.fusion),
+                "weights": json.dumps(files.weights),
+                "response": json.dumps([asdict(r) for r in cell.response]),
+            },
+        ),
+        NodeSpec("ensemble_node", "ensemble_node", {"model_dir": files.model_dir}),
+        NodeSpec("rule_node", "rule_node", {"profile_file": files.profile_file, **asdict(cell.rules)}),
+        NodeSpec(
+            "feature_node", "feature_node",
+            {
+                "window_s": cell.window_s, "devices": json.dumps(devices), "baseline_file": files.baseline_file,
+                "commissioning_s": commissioning_s,
+            },
+        ),
+        NodeSpec(
+            "network_tap_node", "network_tap_node",
+            {**asdict(cell.tap), "window_s": cell.window_s, "devices": json.dumps(cell.devices)},
+        ),
+    ]  # fmt: skip
+    for i, plc in enumerate(cell.plcs):
+        settings = asdict(plc)
+        settings["plc"] = settings.pop("name")
+        name = "opcua_client_node" + (f"_{plc.name}" if i else "")
+        audit = str(files.folder / "audit.jsonl")
+        table.append(NodeSpec(name, "opcua_client_node", {**settings, "armed": armed, "audit_file": audit}))
+    return table
+
+
+def write_params(spec: NodeSpec, namespace: str, folder: Path) -> Path:
+    """Parameter file of one node, as `--params-file` takes it."""
+    path = folder / f"{spec.name}.yaml"
+    path.write_text(yaml.safe_dump({f"{namespace}/{spec.name}": {"ros__parameters": spec.parameters}}))
+    return path

@@ -1,0 +1,230 @@
+"""Cell manager: brings the nodes up, notices the ones that fall, and brings them back.
+
+Subscribes  /diagnostics, and every topic of the cell for the ledger of the run
+Calls       <node>/change_state of each managed node
+Parameters  nodes: their names, sinks first
+
+`cellwatch run` hosts it in its own process; `ros2 launch` starts it as a node.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import rclpy
+from cellwatch_msgs import msg as m
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from lifecycle_msgs.msg import State, Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from rclpy.node import Node
+
+from cellwatch.nodes.report import Ledger
+from cellwatch.nodes.ros import convert, qos
+from cellwatch.nodes.ros.node import make_executor, spin
+
+CALL_TIMEOUT_S = 3.0
+SILENCE_S = 4.0
+RETRY_S = 1.0
+
+
+@dataclass
+class Managed:
+    """One node as the manager sees it."""
+
+    name: str
+    get_state: Any
+    change_state: Any
+    state: str = "starting"
+    healthy: bool = False  # says so itself
+    message: str = ""  # its own words
+    refusal: str = ""  # why it could not be configured
+    restarts: int = 0
+    pid: int = 0
+    heard_s: float = 0.0
+    counters: dict[str, float] = field(default_factory=dict)  # of this life
+    earlier: Counter[str] = field(default_factory=Counter)  # of former lives
+    future: Any = None
+    asked_s: float = 0.0
+    wish: int = 0  # transition asked for
+    not_before_s: float = 0.0
+
+    def total(self, key: str) -> int:
+        """A counter over all lives of the node."""
+        return int(self.earlier[key] + self.counters.get(key, 0))
+
+
+class CellManagerNode(Node):
+    """Lifecycle manager and ledger."""
+
+    def __init__(self, names: list[str] | None = None, ledger: Ledger | None = None) -> None:
+        super().__init__("cell_manager_node")
+        if names is None:
+            names = list(self.declare_parameter("nodes", [""]).value)
+        self.ledger = ledger or Ledger()
+        self.nodes = {
+            name: Managed(
+                name,
+                self.create_client(GetState, f"{name}/get_state"),
+                self.create_client(ChangeState, f"{name}/change_state"),
+            )
+            for name in names
+        }
+        self.wanted = True
+        self.create_timer(0.02, self._advance_all)
+        self.create_subscription(DiagnosticArray, "/diagnostics", self._diagnostics, qos.DIAGNOSTICS)
+        self._listen()
+
+    def _listen(self) -> None:
+        led = self.ledger
+        now = time.time_ns
+        for kind, topic, callback in (
+            (m.TagBatch, "tags", lambda x: led.on_tags(convert.tags(x), now())),
+            (m.TrafficBatch, "traffic", lambda x: led.on_traffic(convert.traffic(x))),
+            (m.FeatureWindow, "features", lambda x: led.on_features(convert.features(x))),
+            (m.VerdictArray, "verdicts/rules", lambda x: led.on_verdicts(convert.verdicts(x))),
+            (m.VerdictArray, "verdicts/ensemble", lambda x: led.on_verdicts(convert.verdicts(x))),
+            (m.FusedVerdictArray, "verdicts/fused", lambda x: led.on_fused(convert.fused(x), now())),
+            (m.ActuatorCommand, "commands", lambda _: led.on_command()),
+            (m.ActuatorResult, "command_results", lambda x: led.on_result(convert.result(x))),
+        ):
+            self.create_subscription(kind, topic, callback, qos.TOPICS[topic])
+
+    # What the host asks ------------------------------------------------------
+    @property
+    def up(self) -> bool:
+        return all(n.state == "active" for n in self.nodes.values())
+
+    def restarted(self, name: str) -> None:
+        """The host started a new process for `name`."""
+        node = self.nodes[name]
+        node.restarts += 1
+        self._forget(node)
+
+    def take_down(self, name: str, timeout_s: float = 5.0) -> bool:
+        """Deactivate one node and wait; called from another thread than the executor's."""
+        self.wanted = False
+        node = self.nodes[name]
+        node.future = None
+        if node.state != "active" or not node.change_state.service_is_ready():
+            return False
+        done = threading.Event()
+        future = node.change_state.call_async(_request(Transition.TRANSITION_DEACTIVATE))
+        future.add_done_callback(lambda _: done.set())
+        if not done.wait(timeout_s):
+            return False
+        node.state = "inactive"
+        return True
+
+    # Lifecycle ---------------------------------------------------------------
+    def _advance_all(self) -> None:
+        if not self.wanted:
+            return
+        before_up = True
+        for node in self.nodes.values():
+            self._advance(node, may_activate=before_up)
+            before_up = before_up and (node.state == "active" or node.restarts > 0)
+
+    def _advance(self, node: Managed, *, may_activate: bool) -> None:
+        now = time.monotonic()
+        if node.future is not None:
+            if node.future.done():
+                self._answered(node, node.future.result())
+                node.future = None
+            elif now - node.asked_s > CALL_TIMEOUT_S:  # it went to a process that is no more
+                node.future.cancel()
+                node.future = None
+                node.state = "starting"
+            return
+        if now < node.not_before_s:
+            return
+        if node.state == "starting" and node.get_state.service_is_ready():
+            self._ask(node, node.get_state, GetState.Request(), 0)
+        elif node.state == "unconfigured" and node.change_state.service_is_ready():
+            self._ask(node, node.change_state, _request(Transition.TRANSITION_CONFIGURE), State.PRIMARY_STATE_INACTIVE)
+        elif node.state == "inactive" and may_activate and node.change_state.service_is_ready():
+            self._ask(node, node.change_state, _request(Transition.TRANSITION_ACTIVATE), State.PRIMARY_STATE_ACTIVE)
+        elif node.state == "active" and now - node.heard_s > SILENCE_S:
+            node.state = "silent"
+
+    def _ask(self, node: Managed, client: Any, request: Any, wish: int) -> None:
+        node.asked_s, node.wish = time.monotonic(), wish
+        node.future = client.call_async(request)
+
+    def _answered(self, node: Managed, answer: Any) -> None:
+        if isinstance(answer, GetState.Response):
+            node.state = {
+                State.PRIMARY_STATE_UNCONFIGURED: "unconfigured",
+                State.PRIMARY_STATE_INACTIVE: "inactive",
+                State.PRIMARY_STATE_ACTIVE: "active",
+            }.get(answer.current_state.id, "starting")
+        elif answer is not None and answer.success:
+            node.state = "inactive" if node.wish == State.PRIMARY_STATE_INACTIVE else "active"
+            node.refusal = ""
+        else:
+            node.state = "starting"
+            node.not_before_s = time.monotonic() + RETRY_S
+        node.heard_s = time.monotonic()
+
+    # Health ------------------------------------------------------------------
+    def _diagnostics(self, msg: DiagnosticArray) -> None:
+        for status in msg.status:
+            node = self.nodes.get(status.name.rsplit("/", 1)[-1])
+            values = {v.key: v.value for v in status.values}
+            if node is None or status.hardware_id != f"cellwatch:{self.get_namespace()}":
+                continue
+            pid = int(values.pop("pid", 0))
+            if node.pid and pid != node.pid:
+                if node.counters:  # a new life that the host has not announced
+                    self._forget(node)
+            node.pid = pid
+            node.heard_s = time.monotonic()
+            node.counters = {k: float(v) for k, v in values.items() if _is_number(v)}
+            node.message = status.message
+            node.healthy = status.level != DiagnosticStatus.ERROR
+            if not node.healthy and values.get("active") == "0":
+                node.refusal = status.message
+            if node.state == "silent" or (node.state == "active" and values.get("active") == "0" and self.wanted):
+                node.state = "starting"
+
+    @staticmethod
+    def _forget(node: Managed) -> None:
+        node.earlier.update(node.counters)
+        node.counters = {}
+        node.state, node.future, node.pid = "starting", None, 0
+        node.not_before_s = 0.0
+
+
+def _request(transition: int) -> Any:
+    request = ChangeState.Request()
+    request.transition.id = transition
+    return request
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def main() -> None:
+    stop = threading.Event()
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, lambda *_: stop.set())
+    rclpy.init(signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
+    node = CellManagerNode()
+    executor = make_executor()
+    executor.add_node(node)
+    spin(executor, stop)
+    node.destroy_node()
+    rclpy.try_shutdown()
+
+
+if __name__ == "__main__":
+    main()

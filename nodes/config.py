@@ -1,0 +1,170 @@
+"""The cell's configuration: one YAML file, checked key by key."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+class ConfigError(ValueError):
+    """The configuration cannot be used; the text names file, key and cure."""
+
+
+@dataclass(frozen=True)
+class PlcConfig:
+    """One OPC UA link."""
+
+    name: str
+    tag_map: str
+    endpoint: str = ""  # the simulated plant fills it in
+    security_policy: str = "None"
+    security_mode: str = "SignAndEncrypt"
+    user: str = ""
+    password_env: str = "CELLWATCH_OPCUA_PASSWORD"
+    certificate: str = ""
+    private_key: str = ""
+    server_certificate: str = ""
+    publishing_ms: float = 100.0
+
+
+@dataclass(frozen=True)
+class TapConfig:
+    """Where packets come from: interface:NAME, file:PATH, fifo:PATH, or nothing."""
+
+    source: str = ""
+    speed: float = 1.0
+    lateness_s: float = 0.2
+
+
+@dataclass(frozen=True)
+class FusionConfig:
+    """See `cellwatch.models.fusion.fusion.FusionSettings`."""
+
+    threshold: float = 0.5
+    budget_s: float = 0.25
+    confirm_windows: int = 2
+    confirm_alone: int = 4
+
+
+@dataclass(frozen=True)
+class RulesConfig:
+    """See `cellwatch.models.rules.rulesense.RuleSettings`."""
+
+    suspicious_points: float = 1.0
+    block_points: float = 6.0
+    margin: float = 0.5
+
+
+@dataclass(frozen=True)
+class ResponseConfig:
+    """When a device is BLOCKed in one of the categories, set the tag to the value."""
+
+    tag: str
+    value: float
+    categories: list[str] = field(default_factory=lambda: ["*"])
+    devices: list[str] = field(default_factory=lambda: ["*"])
+    hold_s: float = 60.0
+    valid_for_s: float = 2.0
+
+
+@dataclass(frozen=True)
+class RecordConfig:
+    """Recording: the embedded store, and the InfluxDB it is forwarded to."""
+
+    influx: str = ""
+    max_mb: int = 2048
+    segment_mb: int = 32
+
+
+@dataclass(frozen=True)
+class CellConfig:
+    """A whole cell."""
+
+    cell: str
+    plcs: list[PlcConfig]
+    plant: str = "none"  # sim | sim:SCENARIO | replay:FILE | none
+    window_s: float = 1.0
+    commission_s: float = 60.0  # benign learning period of a cell without a profile
+    devices: dict[str, str] = field(default_factory=dict)  # MAC -> name
+    tap: TapConfig = field(default_factory=TapConfig)
+    rules: RulesConfig = field(default_factory=RulesConfig)
+    fusion: FusionConfig = field(default_factory=FusionConfig)
+    response: list[ResponseConfig] = field(default_factory=list)
+    record: RecordConfig = field(default_factory=RecordConfig)
+
+
+def load(path: Path) -> CellConfig:
+    """Read and check a cell file. Paths in it are relative to the file."""
+    try:
+        data = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such cell file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}: " if mark else ""
+        raise ConfigError(f"{path}: {where}not YAML: {getattr(error, 'problem', error)}") from None
+    cell: CellConfig = _build(CellConfig, data, str(path))
+    if not cell.plcs:
+        raise ConfigError(f"{path}: plcs: a cell needs at least one PLC")
+    names = [p.name for p in cell.plcs]
+    if len(set(names)) != len(names):
+        raise ConfigError(f"{path}: plcs: two PLCs share a name")
+    plcs = []
+    for plc in cell.plcs:
+        files = {
+            key: str((path.parent / getattr(plc, key)).resolve())
+            for key in ("tag_map", "certificate", "private_key", "server_certificate")
+            if getattr(plc, key)
+        }
+        for key, file in files.items():
+            if not Path(file).is_file():
+                raise ConfigError(f"{path}: plcs: {plc.name}: {key}: no such file: {file}")
+        plcs.append(dataclasses.replace(plc, **files))
+    return dataclasses.replace(cell, plcs=plcs)
+
+
+def _build(kind: Any, data: object, where: str) -> Any:
+    """A dataclass, list, dict or scalar of type `kind` from plain YAML data."""
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(data, dict):
+            raise ConfigError(f"{where}: expected keys and values, found {_kind_of(data)}")
+        fields = {f.name: f for f in dataclasses.fields(kind)}
+        hints = typing.get_type_hints(kind)
+        for key in data:
+            if key not in fields:
+                raise ConfigError(f"{where}: unknown key '{key}'; allowed: {', '.join(fields)}")
+        for name, f in fields.items():
+            optional = f.default is not dataclasses.MISSING or f.default_factory is not dataclasses.MISSING
+            if name not in data and not optional:
+                raise ConfigError(f"{where}: key '{name}' is missing")
+        values = {str(k): _build(hints[str(k)], v, f"{where}: {k}") for k, v in data.items()}
+        return kind(**values)  # type: ignore[operator]
+    origin = typing.get_origin(kind)
+    if origin is list:
+        if not isinstance(data, list):
+            raise ConfigError(f"{where}: expected a list, found {_kind_of(data)}")
+        (item,) = typing.get_args(kind)
+        return [_build(item, v, f"{where}[{i}]") for i, v in enumerate(data)]
+    if origin is dict:
+        if not isinstance(data, dict):
+            raise ConfigError(f"{where}: expected keys and values, found {_kind_of(data)}")
+        return {str(k): _build(typing.get_args(kind)[1], v, f"{where}: {k}") for k, v in data.items()}
+    if isinstance(kind, types.UnionType):
+        raise TypeError(kind)
+    if kind is float and isinstance(data, int) and not isinstance(data, bool):
+        return float(data)
+    if not isinstance(data, kind) or (kind is int and isinstance(data, bool)):
+        raise ConfigError(f"{where}: expected {kind.__name__}, found {_kind_of(data)}")
+    return data
+
+
+def _kind_of(data: object) -> str:
+    return "nothing" if data is None else f"{type(data).__name__} {data!r}"

@@ -1,0 +1,101 @@
+"""Export node: every stream to disk, and from there to InfluxDB.
+
+Subscribes  every topic of the cell
+Parameters  folder, influx, max_mb, segment_mb (see `Params`)
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+
+from cellwatch_msgs import msg as m
+
+from cellwatch.models.features.schema import default_schema
+from cellwatch.nodes.drivers import line_protocol as lp
+from cellwatch.nodes.drivers.store import Recorder, RecorderSettings
+from cellwatch.nodes.ros import convert
+from cellwatch.nodes.ros.node import ERROR, OK, WARN, CellNode, run
+from cellwatch.nodes.ros.params import param
+
+@dataclass(frozen=True)
+class Params:
+    folder: str = param("", "folder of the embedded store")
+    influx: str = param("", "InfluxDB to forward to; empty: the embedded store alone")
+    max_mb: int = param(2048, "size limit of the store", unit="MB", low=1, high=10_000_000)
+    segment_mb: int = param(32, "size at which a segment is closed", unit="MB", low=1, high=4096)
+
+
+class InfluxExportNode(CellNode):
+    NAME = "influx_export_node"
+    PARAMS = Params
+    TICK_S = 0.2
+
+    def build(self) -> None:
+        p = self.params
+        settings = RecorderSettings(influx=p.influx, segment_bytes=p.segment_mb << 20, max_bytes=p.max_mb << 20)
+        self.recorder = Recorder(Path(p.folder), settings)
+        self.columns = default_schema().names
+        self.encoders: dict[str, lp.TagEncoder] = {}
+        self.early: deque = deque(maxlen=200)  # batches that came before their catalogue
+        self.unnamed = 0
+        record = self._record
+        self.subscribe(m.TagCatalog, "tag_catalog", self._catalog)
+        self.subscribe(m.TagBatch, "tags", self._tags)
+        self.subscribe(m.TrafficBatch, "traffic", lambda x: record(lp.traffic_lines(convert.traffic(x))))
+        self.subscribe(m.FeatureWindow, "features", lambda x: record(lp.feature_lines(convert.features(x), self.columns)))
+        for source in ("rules", "ensemble"):
+            self.subscribe(m.VerdictArray, f"verdicts/{source}", lambda x: record(lp.verdict_lines(convert.verdicts(x))))
+        self.subscribe(m.FusedVerdictArray, "verdicts/fused", lambda x: record(lp.fused_lines(convert.fused(x))))
+        self.subscribe(m.ActuatorResult, "command_results", lambda x: record(lp.command_lines(convert.result(x))))
+        self.subscribe(m.Label, "labels", lambda x: record(lp.label_lines(convert.label(x))))
+
+    def _record(self, lines: bytes) -> None:
+        self.recorder.append(lines)
+
+    def _catalog(self, msg: m.TagCatalog) -> None:
+        self.encoders[msg.header.frame_id] = lp.TagEncoder(convert.catalog(msg))
+        waiting, self.early = list(self.early), deque(maxlen=self.early.maxlen)
+        for batch in waiting:
+            self._tags(batch)
+
+    def _tags(self, msg: m.TagBatch) -> None:
+        encoder = self.encoders.get(msg.header.frame_id)
+        if encoder is not None:
+            self._record(encoder.encode(convert.tags(msg)))
+            return
+        if len(self.early) == self.early.maxlen:
+            self.unnamed += len(self.early[0].tag)
+        self.early.append(msg)
+
+    def step(self) -> None:
+        warnings = self.recorder.warnings
+        if warnings:
+            self.news("recorder", "; ".join(warnings))
+        else:
+            self.good_news("recorder", "recording works again")
+
+    def stop(self) -> None:
+        self.recorder.flush(timeout=3.0)
+
+    def release(self) -> None:
+        if getattr(self, "recorder", None) is not None:
+            self.recorder.close()
+            self.recorder = None
+
+    def health(self) -> tuple[bytes, str, dict[str, object]]:
+        stats = self.recorder.stats
+        counters = {"written": stats.written, "pending": stats.pending, "lost": stats.lost + self.unnamed}
+        warnings = self.recorder.warnings
+        if warnings:
+            return ERROR if counters["lost"] else WARN, "; ".join(warnings), counters
+        return OK, self.params.influx or self.params.folder, counters
+
+
+def main() -> None:
+    run(InfluxExportNode)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""OPC UA client node: one PLC in, commands out.
+
+Publishes   tags (TagBatch), tag_catalog (latched), command_results (ActuatorResult)
+Subscribes  commands (ActuatorCommand)
+Services    ~/set_armed (SetArmed)
+Parameters  plc, endpoint, security, user, tag_map, armed, audit_file ... (see `Params`)
+
+`armed` is false by default: the cell advises, and every command is answered WITHHELD.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from cellwatch_msgs.msg import ActuatorCommand, ActuatorResult, TagBatch, TagCatalog
+from cellwatch_msgs.srv import SetArmed
+
+from cellwatch.models.types import LinkState
+from cellwatch.nodes.drivers.audit_log import AuditLog
+from cellwatch.nodes.drivers.opcua_link import OpcuaLink
+from cellwatch.nodes.drivers.opcua_settings import LinkSettings
+from cellwatch.nodes.drivers.tag_map import TagMap
+from cellwatch.nodes.ros import convert
+from cellwatch.nodes.ros.node import ERROR, OK, WARN, CellNode, run
+from cellwatch.nodes.ros.params import param
+
+
+@dataclass(frozen=True)
+class Params:
+    plc: str = param("PLC1", "name of the PLC")
+    endpoint: str = param("", "OPC UA endpoint, opc.tcp://HOST:PORT/PATH")
+    tag_map: str = param("", "YAML tag map")
+    security_policy: str = param("None", "None or Basic256Sha256")
+    security_mode: str = param("SignAndEncrypt", "Sign or SignAndEncrypt; without meaning for policy None")
+    user: str = param("", "user name; empty: anonymous")
+    password_env: str = param("CELLWATCH_OPCUA_PASSWORD", "environment variable that holds the password")
+    certificate: str = param("", "client certificate file (DER or PEM)")
+    private_key: str = param("", "client private key file (PEM)")
+    server_certificate: str = param("", "trusted server certificate; empty: accept the one offered")
+    publishing_ms: float = param(100.0, "publishing interval of the subscription", unit="ms", low=10.0, high=60000.0)
+    armed: bool = param(False, "write accepted commands into the PLC")
+    audit_file: str = param("", "append-only log of every command; empty: none, and then nothing is ever written")
+
+
+class OpcuaClientNode(CellNode):
+    NAME = "opcua_client_node"
+    PARAMS = Params
+    TICK_S = 0.02
+
+    def build(self) -> None:
+        p = self.params
+        if p.armed and not p.audit_file:
+            raise ValueError("armed without audit_file: a command that is not on record is not sent")
+        secured = p.security_policy != "None"
+        settings = LinkSettings(
+            plc=p.plc, endpoint=p.endpoint, security_policy=p.security_policy,
+            security_mode=p.security_mode if secured else "", user=p.user,
+            password_env=p.password_env if p.user else "", certificate=p.certificate, private_key=p.private_key,
+            server_certificate=p.server_certificate, publishing_interval_s=p.publishing_ms / 1000,
+        )  # fmt: skip
+        self.audit = AuditLog(p.audit_file) if p.audit_file else None
+        self.link = OpcuaLink(settings, TagMap.load(Path(p.tag_map)), audit=self.audit, source="fusion_node")
+        self.armed = p.armed
+        self.pub = self.publisher(TagBatch, "tags")
+        self.catalog_pub = self.publisher(TagCatalog, "tag_catalog")
+        self.results = self.publisher(ActuatorResult, "command_results")
+        self.subscribe(ActuatorCommand, "commands", self._command)
+        self._service = self.create_service(SetArmed, "~/set_armed", self._set_armed)
+        self._catalog_seen = -1
+        self._state_told = LinkState.DISCONNECTED
+        self._catalog = None
+        self.outcome = {1: 0, 2: 0, 3: 0}
+
+    def start(self) -> None:
+        self.link.start()
+
+    def step(self) -> None:
+        if self.link.catalog_changes != self._catalog_seen and self.link.catalog is not None:
+            self._catalog_seen = self.link.catalog_changes
+            self._catalog = self.link.catalog
+            self.say(self.catalog_pub, convert.catalog_msg(self._catalog, time.time_ns()))
+        for batch in self.link.drain():
+            self.say(self.pub, convert.tags_msg(batch))
+        for result in self.link.results():
+            self.outcome[int(result.status)] += 1
+            self.say(self.results, convert.result_msg(result, self.params.plc))
+        stats = self.link.stats
+        if stats.state != LinkState.CONNECTED:
+            self.news("link", f"{self.params.plc}: {stats.state.name.lower()}: {stats.trouble or self.params.endpoint}")
+        else:
+            self.good_news("link", f"{self.params.plc}: connected")
+        if stats.state != self._state_told:
+            self._state_told = stats.state
+            self.tell_health()
+
+    def _command(self, msg: ActuatorCommand) -> None:
+        command = convert.command(msg)
+        if not self.active or self._catalog is None or command.tag not in {t.name for t in self._catalog.tags}:
+            return  # another PLC's tag
+        self.link.submit(command, armed=self.armed)
+
+    def _set_armed(self, request: SetArmed.Request, response: SetArmed.Response) -> SetArmed.Response:
+        if request.armed and self.audit is None:
+            response.error_code, response.error_msg = SetArmed.Response.REFUSED, "no audit_file is set"
+            return response
+        self.armed = request.armed
+        if self.audit:
+            self.audit.armed(request.armed, user=request.user, reason=request.reason)
+        self.get_logger().warning(f"{'armed' if request.armed else 'disarmed'} by {request.user}: {request.reason}")
+        return response
+
+    def stop(self) -> None:
+        self.link.stop()
+        self.step()
+
+    def release(self) -> None:
+        if getattr(self, "_service", None) is not None:
+            self.destroy_service(self._service)
+            self._service = None
+        if getattr(self, "audit", None) is not None:
+            self.audit.close()
+
+    def health(self) -> tuple[bytes, str, dict[str, object]]:
+        s = self.link.stats
+        counters = {
+            "received": s.received, "bad_quality": s.bad_quality, "uncertain": s.uncertain, "dropped": s.dropped,
+            "replayed": s.replayed, "gaps": s.gaps, "reconnects": s.reconnects, "problems": len(s.problems),
+            "state": s.state.name, "armed": int(self.armed),
+            "accepted": self.outcome[1], "refused": self.outcome[2], "withheld": self.outcome[3],
+        }  # fmt: skip
+        if s.state != LinkState.CONNECTED:
+            return ERROR, s.trouble or s.state.name.lower(), counters
+        if s.problems:
+            return WARN, "; ".join(list(s.problems)[:3]), counters
+        return OK, self.params.endpoint, counters
+
+
+def main() -> None:
+    run(OpcuaClientNode)
+
+
+if __name__ == "__main__":
+    main()

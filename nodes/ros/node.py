@@ -1,0 +1,215 @@
+"""The lifecycle node every Cellwatch node is made of.
+
+A subclass says what it is made of (`build`), what it does each tick (`step`), what it lets go
+(`release`) and how it is (`health`); states, parameters, diagnostics and the executor are here.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import threading
+import time
+from typing import Any, ClassVar
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+
+from cellwatch.nodes.ros import convert, params, qos
+
+OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
+
+
+class CellNode(LifecycleNode):
+    """Base of all nodes: up by `configure` and `activate`, health once a second on /diagnostics."""
+
+    NAME: ClassVar[str]
+    PARAMS: ClassVar[type]
+    TICK_S: ClassVar[float] = 0.05
+
+    def __init__(self) -> None:
+        super().__init__(self.NAME)
+        params.declare(self, self.PARAMS)
+        self.active = False
+        self.publish_errors = 0
+        self._news: dict[str, str] = {}
+        self._subs: list[Any] = []
+        self._pubs: list[Any] = []
+        self._timers: list[Any] = []
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", qos.DIAGNOSTICS)
+        self._beat = self.create_timer(1.0, self.tell_health)
+
+    # What a subclass writes -------------------------------------------------
+    def build(self) -> None:
+        """Make the core, publishers and subscriptions from `self.params`; ValueError/OSError if impossible."""
+
+    def start(self) -> None:
+        """Begin to work (threads, links)."""
+
+    def step(self) -> None:
+        """Drain, work, publish; called every TICK_S while active."""
+
+    def stop(self) -> None:
+        """End the work; a last chance to flush."""
+
+    def release(self) -> None:
+        """Let go of what `build` made."""
+
+    def health(self) -> tuple[bytes, str, dict[str, object]]:
+        """Level, one line, counters (they only grow during one life of the process)."""
+        return OK, "", {}
+
+    # Help for subclasses ----------------------------------------------------
+    def publisher(self, kind: type, topic: str) -> Any:
+        pub = self.create_publisher(kind, topic, qos.TOPICS[topic])
+        self._pubs.append(pub)
+        return pub
+
+    def subscribe(self, kind: type, topic: str, callback: Any) -> None:
+        self._subs.append(self.create_subscription(kind, topic, callback, qos.TOPICS[topic]))
+
+    def say(self, pub: Any, msg: Any) -> bool:
+        """Publish; a failing middleware is counted, never fatal."""
+        try:
+            pub.publish(msg)
+        except Exception as error:
+            self.publish_errors += 1
+            self.news("publish", f"publishing failed: {error}")
+            return False
+        self.good_news("publish", "publishing works again")
+        return True
+
+    def news(self, key: str, text: str) -> None:
+        """Log a trouble once: WARNING first, DEBUG while it lasts."""
+        if self._news.get(key) == text:
+            self.get_logger().debug(text)
+        else:
+            self.get_logger().warning(text)
+            self._news[key] = text
+
+    def good_news(self, key: str, text: str) -> None:
+        """Log a recovery once."""
+        if self._news.pop(key, None) is not None:
+            self.get_logger().info(text)
+
+    # Lifecycle --------------------------------------------------------------
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        try:
+            self.params = params.read(self, self.PARAMS)
+            self.build()
+        except (ValueError, OSError) as error:
+            self.get_logger().error(str(error))
+            self.tell_health(ERROR, str(error))
+            self._drop()
+            return TransitionCallbackReturn.FAILURE
+        return super().on_configure(state)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        result = super().on_activate(state)
+        self.start()
+        self.active = True
+        self._timers.append(self.create_timer(self.TICK_S, self._tick))
+        self.tell_health()
+        return result
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._halt()
+        self.tell_health()
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._drop()
+        return super().on_cleanup(state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._halt()
+        self.tell_health()
+        self._drop()
+        return super().on_shutdown(state)
+
+    def _halt(self) -> None:
+        if self.active:
+            self.active = False
+            for timer in self._timers:
+                self.destroy_timer(timer)
+            self._timers.clear()
+            self.stop()
+
+    def _drop(self) -> None:
+        self.release()
+        for sub in self._subs:
+            self.destroy_subscription(sub)
+        for pub in self._pubs:
+            self.destroy_publisher(pub)
+        self._subs.clear()
+        self._pubs.clear()
+
+    def _tick(self) -> None:
+        if self.active:
+            self.step()
+
+    def tell_health(self, level: bytes | None = None, text: str = "") -> None:
+        counters: dict[str, object] = {}
+        if level is None:
+            level, text, counters = self.health() if self.active or self._subs or self._pubs else (OK, "unconfigured", {})
+        counters |= {"pid": os.getpid(), "active": int(self.active), "publish_errors": self.publish_errors}
+        status = DiagnosticStatus(level=level, name=self.get_name(), message=text, hardware_id=f"cellwatch:{self.get_namespace()}")
+        status.values = [KeyValue(key=k, value=str(v)) for k, v in counters.items()]
+        msg = DiagnosticArray(status=[status])
+        msg.header.stamp = convert.time_msg(time.time_ns())
+        try:
+            self._diagnostics.publish(msg)
+        except Exception:
+            self.publish_errors += 1
+
+
+def _die_with_parent() -> None:
+    """A node that `cellwatch run` started must not outlive it (Linux)."""
+    parent = os.environ.get("CELLWATCH_PARENT")
+    if parent:
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+        if os.getppid() != int(parent):
+            raise SystemExit(0)
+
+
+def make_executor() -> Any:
+    """EventsExecutor (a third of the CPU per message) where it works, else the single-threaded one."""
+    if os.environ.get("CELLWATCH_EXECUTOR") != "single":
+        try:
+            from rclpy.experimental import EventsExecutor
+
+            return EventsExecutor()
+        except (ImportError, RuntimeError):
+            pass
+    return SingleThreadedExecutor()
+
+
+def spin(executor: Any, stop: threading.Event) -> None:
+    """Spin in short turns: EventsExecutor.spin() may hang without callbacks."""
+    while not stop.is_set() and rclpy.ok():
+        executor.spin_once(timeout_sec=0.2)
+
+
+def run(node_class: type[CellNode]) -> None:
+    """`main` of every node: until SIGINT or SIGTERM."""
+    _die_with_parent()
+    stop = threading.Event()
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, lambda *_: stop.set())
+    rclpy.init(signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
+    node = node_class()
+    executor = make_executor()
+    executor.add_node(node)
+    try:
+        spin(executor, stop)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        node._halt()
+        node.tell_health()
+        node.release()
+        node.destroy_node()
+        rclpy.try_shutdown()

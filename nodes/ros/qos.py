@@ -1,0 +1,42 @@
+"""Named QoS profiles: one line for each topic of the cell."""
+
+from __future__ import annotations
+
+from rclpy.duration import Duration
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+
+
+def _profile(depth: int, *, reliable: bool = True, latched: bool = False, lifespan_s: float = 0.0) -> QoSProfile:
+    return QoSProfile(
+        history=HistoryPolicy.KEEP_LAST,
+        depth=depth,
+        reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
+        durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
+        lifespan=Duration(nanoseconds=int(lifespan_s * 1e9)),
+    )
+
+
+TAGS = _profile(50)
+TRAFFIC = _profile(10, reliable=False)
+FEATURES = _profile(20)
+VERDICTS = _profile(50)
+LATCHED = _profile(1, latched=True)
+DIAGNOSTICS = _profile(20)
+# Volatile on purpose: a restarted writer must never replay an old command.
+COMMANDS = _profile(20, lifespan_s=5.0)
+RESULTS = _profile(50)
+
+TOPICS = {
+    "tags": TAGS,
+    "traffic": TRAFFIC,
+    "tag_catalog": LATCHED,
+    "feature_schema": LATCHED,
+    "features": FEATURES,
+    "verdicts/rules": VERDICTS,
+    "verdicts/ensemble": VERDICTS,
+    "verdicts/fused": VERDICTS,
+    "model_state": LATCHED,
+    "commands": COMMANDS,
+    "command_results": RESULTS,
+    "labels": VERDICTS,
+}

@@ -1,0 +1,236 @@
+"""First training of a simulated cell: profile, tag baseline and ensemble from what the plant produces.
+
+Training seeds lie where no run can reach (see `cellwatch.plc_sim.seeds`). Runs are split by session:
+profile runs, training runs and validation runs never share a seed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+import warnings
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cellwatch.models.features.baseline import TagBaseline
+from cellwatch.models.features.packets import parse
+from cellwatch.models.features.schema import default_schema
+from cellwatch.models.features.tags import TAG_COLUMNS
+from cellwatch.models.features.traffic import TrafficWindows
+from cellwatch.models.features.window import FeatureAssembler, windows_from_recording
+from cellwatch.models.types import F32, I64, FeatureWindow, PacketBlock, TagBatch, TagCatalog, TagInfo
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from cellwatch.plc_sim.recording import Recording
+
+TRAINING_SEED = 2**31
+WINDOW_S = 1.0
+COMMISSION_S = 900.0  # one quiet run that fits the tag baseline
+PROFILE_RUNS, PROFILE_S = 6, 300.0
+TRAIN_RUNS, VALIDATION_RUNS, INCIDENT_S = 30, 10, 75.0
+L1 = ("benign", "attack")  # attack: anything that is not benign, as in the paper's binary task
+L2 = ("benign", "fault", "dos", "recon")
+MARGIN = 0.5
+
+
+@dataclass(frozen=True)
+class Session:
+    """One simulated run to learn from."""
+
+    scenario: str
+    seed: int
+    seconds: float
+    use: str  # profile | train | validate
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Device windows with their category index into L2; rows of one session share its seed."""
+
+    x: F32
+    y: I64
+    windows: list[FeatureWindow]
+
+
+def ensure_trained(folder: Path, console: Console) -> Path:
+    """The trained folder for this release, made now if it is not there (under a minute on two cores)."""
+    target = folder / fingerprint()
+    if not (target / "manifest.json").is_file():
+        train(target, console)
+    return target
+
+
+def fingerprint() -> str:
+    """Hash of everything that decides what is learnt: the simulator, the features, the models, this file."""
+    root = Path(__file__).resolve().parent.parent
+    digest = hashlib.sha256()
+    for part in ("plc_sim", "models", "nodes/training.py", "config/scenarios"):
+        base = root / part
+        for file in sorted(base.rglob("*") if base.is_dir() else [base]):
+            if file.suffix in {".py", ".yaml"}:
+                digest.update(file.relative_to(root).as_posix().encode() + file.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def train(target: Path, console: Console) -> None:
+    """Simulate, learn, judge on unseen sessions, and write `target`, all or nothing."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    begun = time.monotonic()
+    console.print("first start: learning the simulated cell (once, under a minute)")
+    steps = 1 + PROFILE_RUNS + TRAIN_RUNS + VALIDATION_RUNS + 6
+    columns = (TextColumn("{task.description:<28}"), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("commissioning", total=steps)
+        baseline = commission(Session("quiet", TRAINING_SEED, COMMISSION_S, "profile"))
+        bar.advance(task)
+        found: dict[str, list[Labelled]] = {"profile": [], "train": [], "validate": []}
+        text = json.dumps(baseline.to_dict())
+        with ProcessPoolExecutor(os.cpu_count() or 1, mp_context=get_context("spawn")) as pool:
+            bar.update(task, description="simulating")
+            for session, labelled in zip(sessions(), pool.map(_learnable, sessions(), [text] * len(sessions())), strict=True):
+                found[session.use].append(labelled)
+                bar.advance(task)
+        profile = learn_profile(w for part in found["profile"] for w in part.windows)
+        files = {"baseline.json": text.encode(), "profile.json": profile.encode()}
+        figures = _fit(target, files, found, lambda text: (bar.update(task, description=text), bar.advance(task)))
+    console.print(f"learnt in {time.monotonic() - begun:.0f} s; on unseen sessions: {figures}", highlight=False)
+
+
+def sessions() -> list[Session]:
+    """Every session, each with a seed of its own."""
+    plan = [("quiet", PROFILE_S, "profile")] * PROFILE_RUNS
+    plan += [("quiet" if i % 6 == 5 else "demo", INCIDENT_S, "train") for i in range(TRAIN_RUNS)]
+    plan += [("demo", INCIDENT_S, "validate")] * VALIDATION_RUNS
+    return [Session(name, TRAINING_SEED + 1 + i, seconds, use) for i, (name, seconds, use) in enumerate(plan)]
+
+
+def learn_profile(windows: Iterable[FeatureWindow]) -> str:
+    """RuleSense's profile as JSON text."""
+    from cellwatch.models.rules.profile import ProfileBuilder
+
+    builder = ProfileBuilder(default_schema().names, TAG_COLUMNS, MARGIN)
+    for window in windows:
+        builder.add(window)
+    return builder.build().to_json()
+
+
+def commission(session: Session) -> TagBaseline:
+    """The tag baseline of a quiet run."""
+    assembler, recording = _assembler(session, None, session.seconds * 0.95)
+    windows_from_recording(assembler, *_streams(recording))
+    if assembler.baseline is None:
+        raise ValueError(f"no tag baseline could be learnt: {assembler.status}")
+    return assembler.baseline
+
+
+def _learnable(session: Session, baseline: str) -> Labelled:
+    assembler, recording = _assembler(session, TagBaseline.from_dict(json.loads(baseline)), 0.0)
+    windows = windows_from_recording(assembler, *_streams(recording))
+    x = np.concatenate([w.values for w in windows])
+    y = np.concatenate([_labels(w, recording) for w in windows])
+    return Labelled(x, y, windows if session.use == "profile" else [])
+
+
+def _assembler(session: Session, baseline: TagBaseline | None, commissioning_s: float) -> tuple[FeatureAssembler, Recording]:
+    from cellwatch.plc_sim.recording import simulate
+
+    recording = simulate(session.scenario, session.seed, session.seconds, training=True)
+    devices = tuple(dict.fromkeys(recording.devices.values()))
+    return FeatureAssembler(default_schema(), WINDOW_S, 0.5, devices, baseline, commissioning_s), recording
+
+
+def _streams(recording: Recording) -> tuple[list[TagCatalog], list[TagBatch], list]:  # type: ignore[type-arg]
+    """A recording as the nodes would publish it: samples on change only, traffic per window."""
+    catalog = TagCatalog(
+        "PLC1",
+        tuple(TagInfo(t.name, t.name, t.device, t.unit, t.low, t.high, writable=t.writable, role=t.role) for t in recording.tags),
+    )
+    values = recording.values
+    changed = np.ones(values.shape, dtype=bool)
+    changed[1:] = values[1:] != values[:-1]
+    row, tag = np.nonzero(changed)
+    times = recording.time_ns[row]
+    batch = TagBatch(
+        "PLC1", 1, tag.astype(np.uint32), values[row, tag], recording.status[row, tag], times, times, int(times[0])
+    )
+    traffic = TrafficWindows(WINDOW_S, recording.devices)
+    frames = recording.frames
+    length = np.diff(frames.offset).astype(np.uint32)
+    traffic.add(parse(PacketBlock(frames.data, frames.offset[:-1], length, length, frames.time_ns, 1)))
+    return [catalog], [batch], traffic.close(None)
+
+
+def _labels(window: FeatureWindow, recording: Recording) -> I64:
+    """Category of each device: that of an incident that touches it for at least half of the window."""
+    y = np.zeros(len(window.devices), dtype=np.int64)
+    half = (window.end_ns - window.start_ns) / 2
+    for incident in recording.incidents:
+        overlap = min(window.end_ns, incident.end_ns) - max(window.start_ns, incident.onset_ns)
+        if overlap < half:
+            continue
+        touched = {incident.device, *incident.devices}
+        y[[d in touched for d in window.devices]] = L2.index(incident.category)
+    return y
+
+
+def _fit(target: Path, files: dict[str, bytes], found: dict[str, list[Labelled]], tick) -> str:  # type: ignore[no-untyped-def]
+    from sklearn.metrics import matthews_corrcoef
+
+    from cellwatch.models.detectors.catalog import DETECTORS
+    from cellwatch.models.detectors.scaler import Scaler
+    from cellwatch.models.registry import artifact
+
+    # Benign profile windows belong to the training data too; they are the rare calm ones.
+    train = found["train"]
+    x = np.concatenate([p.x for p in train])
+    y = np.concatenate([p.y for p in train])
+    xv = np.concatenate([p.x for p in found["validate"]])
+    yv = np.concatenate([p.y for p in found["validate"]])
+    scaler = Scaler.fit(x)
+    z, zv = scaler.transform(x), scaler.transform(xv)
+    entries, weights, said = [], {}, []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # converters warn about their own future
+        for level, classes in ((1, L1), (2, L2)):
+            t, tv = (np.minimum(y, 1), np.minimum(yv, 1)) if level == 1 else (y, yv)
+            for name, kind in DETECTORS.items():
+                tick(f"training {name}, L{level}")
+                model = kind(classes, seed=level)  # type: ignore[call-arg]
+                model.fit(z, t)
+                mcc = float(matthews_corrcoef(tv, model.predict_proba(zv).argmax(axis=1)))
+                graph = model.to_onnx()
+                file = f"L{level}-{name}.onnx"
+                files[file] = graph
+                entries.append(artifact.ModelEntry(name, level, file, hashlib.sha256(graph).hexdigest(), {"mcc": round(mcc, 4)}))
+                if level == 1:
+                    weights[name] = round(max(mcc, 0.01), 4)
+                    said.append(f"{name} MCC {mcc:.3f}")
+    # The rules have no validation figure yet: they weigh as much as the mean model.
+    weights["rulesense"] = round(sum(weights.values()) / len(weights), 4)
+    manifest = artifact.Manifest(
+        default_schema().schema_id, {"1": list(L1), "2": list(L2)}, entries, scaler.to_dict(), weights,
+        {
+            "sessions": [asdict(s) for s in sessions()],
+            "rows": {"train": len(y), "validate": len(yv)},
+            "files": {name: hashlib.sha256(files[name]).hexdigest() for name in ("baseline.json", "profile.json")},
+        },
+    )  # fmt: skip
+    artifact.save(target, manifest, files)
+    return ", ".join(said)
+
+
+def all_seeds() -> Iterator[int]:
+    """Seeds that training uses."""
+    yield TRAINING_SEED
+    yield from (s.seed for s in sessions())

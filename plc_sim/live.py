@@ -1,0 +1,301 @@
+"""The live plant: a cell or a recording behind OPC UA, in step with the wall clock.
+
+It speaks JSON lines on stdout (ready, incident, write, safe_state, end) and waits for `start` on stdin.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Coroutine
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cellwatch.plc_sim.cell import SCAN_NS, Cell
+from cellwatch.plc_sim.incidents import OPEN_END_NS, Incident
+from cellwatch.plc_sim.network import DEVICES, Network
+from cellwatch.plc_sim.replay import Replay
+from cellwatch.plc_sim.scenario import TARGET, Scenario
+from cellwatch.plc_sim.server import PlcServer, Security
+from cellwatch.plc_sim.sinks import Sink
+from cellwatch.plc_sim.tags import TAGS
+
+SCAN_S = SCAN_NS * 1e-9
+
+
+@dataclass(slots=True)
+class Options:
+    """How the live plant is reached."""
+
+    seed: int
+    port: int = 0
+    labels: Path | None = None
+    duration_hint_s: float | None = None
+    security: Security = field(default_factory=Security)
+    sinks: list[Sink] = field(default_factory=list)
+
+
+class Live:
+    """What simulation and replay share: server, events, labels, start and stop."""
+
+    def __init__(self, options: Options, name: str) -> None:
+        self.options = options
+        self.name = name
+        self.started = asyncio.Event()
+        self.stopped = asyncio.Event()
+        self.zero_ns = 0
+        self.labels: list[Incident] = []
+        self.frames = 0
+        self.late = 0  # scans that began more than one cycle late
+
+    def say(self, event: str, **fields: object) -> None:
+        """One JSON line on stdout; a reader that is gone ends the run."""
+        try:
+            sys.stdout.write(json.dumps({"event": event, **fields}, allow_nan=False) + "\n")
+            sys.stdout.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            self.stopped.set()
+
+    def listen(self) -> None:
+        """Take `start` and end of file from stdin, and the signals."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stopped.set)
+
+        def tell(event: asyncio.Event) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has closed
+                loop.call_soon_threadsafe(event.set)
+
+        def read() -> None:
+            rest = b""
+            while True:
+                try:
+                    got = os.read(0, 4096)
+                except OSError:
+                    got = b""
+                if not got:
+                    tell(self.stopped)
+                    return
+                *lines, rest = (rest + got).split(b"\n")
+                if b"start" in (line.strip() for line in lines):
+                    tell(self.started)
+
+        threading.Thread(target=read, name="stdin", daemon=True).start()
+
+    def begin(self, zero_ns: int, labels: list[Incident]) -> None:
+        """Scenario time zero."""
+        self.zero_ns = zero_ns
+        self.labels = labels
+        self.say("started", at_ns=zero_ns)
+        for label in labels:
+            self.say("incident", **label.to_json())
+        self.write_labels()
+
+    def write_labels(self) -> None:
+        """Write the label file in one step, so that a reader never sees half of it."""
+        path = self.options.labels
+        if path is None:
+            return
+        record = {
+            "scenario": self.name,
+            "seed": self.options.seed,
+            "start_ns": self.zero_ns,
+            "incidents": [label.to_json() for label in self.labels],
+        }
+        partial = path.with_name(path.name + ".part")
+        partial.write_text(json.dumps(record, indent=1), encoding="utf-8")
+        partial.replace(path)
+
+    def send(self, frames: Any) -> None:
+        """Frames to every sink."""
+        self.frames += len(frames)
+        for sink in self.options.sinks:
+            sink.write(frames)
+
+    def end(self, reason: str) -> None:
+        """Say the last event, with the counts of the run."""
+        unread = {type(sink).__name__: sink.unread for sink in self.options.sinks}
+        self.say(
+            "end",
+            at_ns=time.time_ns(),
+            reason=reason,
+            frames=self.frames,
+            unread=unread,
+            late_scans=self.late,
+        )
+
+    async def until(self, event: asyncio.Event, timeout_s: float) -> bool:
+        """Wait for an event; true if it came in time."""
+        if timeout_s <= 0.0:
+            await asyncio.sleep(0)
+            return event.is_set()
+        try:
+            await asyncio.wait_for(event.wait(), timeout_s)
+        except TimeoutError:
+            return False
+        return True
+
+    def run_with(self, main: Coroutine[Any, Any, None]) -> Coroutine[Any, Any, None]:
+        """Wrap `main` so that the sinks are closed whatever happens."""
+
+        async def guarded() -> None:
+            try:
+                await main
+            finally:
+                for sink in self.options.sinks:
+                    sink.close()
+
+        return guarded()
+
+
+async def run_cell(scenario: Scenario, options: Options) -> None:
+    """Serve a simulated cell until stopped."""
+    live = Live(options, scenario.name)
+    await live.run_with(_run_cell(live, scenario, options))
+
+
+async def _run_cell(live: Live, scenario: Scenario, options: Options) -> None:
+    cell = Cell(scenario, options.seed, time.time_ns(), network=bool(options.sinks))
+
+    def take_write(tag: str, value: float) -> int:
+        refusal = cell.write(tag, value)
+        if not refusal:
+            live.say("write", tag=tag, value=value, at_ns=time.time_ns())
+        return int(refusal)
+
+    server = PlcServer(TARGET, TAGS, take_write, options.security)
+    first = cell.scan(time.time_ns())
+    await server.start(options.port, first.values)
+    try:
+        live.listen()
+        live.say(
+            "ready",
+            endpoints={TARGET: server.endpoint},
+            devices=DEVICES,
+            tags=[tag.name for tag in TAGS],
+            certificate=str(server.certificate) if server.certificate else None,
+        )
+        await _scan_loop(live, cell, server)
+    finally:
+        if live.started.is_set():
+            cell.close_labels(time.time_ns())
+            live.labels = cell.labels
+            live.write_labels()
+        live.end("stopped")
+        await server.stop()
+
+
+async def _scan_loop(live: Live, cell: Cell, server: PlcServer) -> None:
+    cell.scan(time.time_ns())  # catch up with the time that starting took; nobody was listening
+    due = time.monotonic()
+    while not live.stopped.is_set():
+        due += SCAN_S
+        behind = time.monotonic() - due
+        if behind > SCAN_S:  # the machine was busy: skip scans rather than run after the clock
+            live.late += 1
+            due += behind
+        if await live.until(live.stopped, due - time.monotonic()):
+            return
+        now = time.time_ns()
+        if cell.zero_ns is None and live.started.is_set():
+            cell.start(now)
+            live.begin(now, cell.labels)
+        step = cell.scan(max(now, cell.time_ns + 1))
+        await server.publish(cell.time_ns, step.values)
+        live.send(step.frames)
+        if step.entered_safe:
+            live.say("safe_state", at_ns=cell.time_ns)
+            if cell.keep_fault_open(cell.time_ns):
+                _announce_open_ends(live, cell)
+
+
+def _announce_open_ends(live: Live, cell: Cell) -> None:
+    hint = live.options.duration_hint_s
+    for i, label in enumerate(cell.labels):
+        if label.end_ns == OPEN_END_NS:
+            if hint is not None:
+                cell.labels[i] = replace(label, end_ns=max(live.zero_ns + round(hint * 1e9), label.onset_ns))
+            live.say("incident_end", name=label.name, end_ns=cell.labels[i].end_ns)
+    live.labels = cell.labels
+    live.write_labels()
+
+
+async def run_replay(replay: Replay, options: Options) -> None:
+    """Serve a recording once through, then stay until stopped."""
+    live = Live(options, replay.table.path)
+    await live.run_with(_run_replay(live, replay, options))
+
+
+async def _run_replay(live: Live, replay: Replay, options: Options) -> None:
+    server = PlcServer(replay.plc, replay.tags, replay.write, options.security)
+    values, status = replay.row(0)
+    held = [float("nan") if code else value for value, code in zip(values, status, strict=True)]
+    await server.start(options.port, held)
+    traffic: asyncio.Task[None] | None = None
+    reason = "stopped"
+    try:
+        live.listen()
+        live.say(
+            "ready",
+            endpoints={replay.plc: server.endpoint},
+            devices=DEVICES if options.sinks else {},
+            tags=[tag.name for tag in replay.tags],
+            certificate=str(server.certificate) if server.certificate else None,
+            rows=len(replay),
+            step_s=replay.step_s,
+            commission_s=replay.commission_s,
+            duration_s=replay.duration_s,
+        )
+        if options.sinks:
+            traffic = asyncio.create_task(_benign_traffic(live))
+        if await _first_of(live.started, live.stopped) is live.started:
+            live.begin(time.time_ns(), replay.labels(time.time_ns()))
+            if await _row_loop(live, replay, server):
+                reason = "end of file"
+                live.end(reason)
+                await live.stopped.wait()
+    finally:
+        if traffic is not None:
+            traffic.cancel()
+        if reason == "stopped":
+            live.end(reason)
+        await server.stop()
+
+
+async def _row_loop(live: Live, replay: Replay, server: PlcServer) -> bool:
+    """All rows at their times; true if the last one had its full step."""
+    zero = time.monotonic()
+    for i in range(len(replay)):
+        if await live.until(live.stopped, zero + i * replay.step_s - time.monotonic()):
+            return False
+        values, status = replay.row(i)
+        await server.publish(time.time_ns(), values, status)
+    return not await live.until(live.stopped, zero + replay.duration_s - time.monotonic())
+
+
+async def _benign_traffic(live: Live) -> None:
+    last = time.time_ns()
+    network = Network(np.random.default_rng(live.options.seed), last)
+    while True:
+        await asyncio.sleep(SCAN_S)
+        now = time.time_ns()
+        live.send(network.tick(last, now, []))
+        last = now
+
+
+async def _first_of(*events: asyncio.Event) -> asyncio.Event:
+    tasks = {asyncio.create_task(event.wait()): event for event in events}
+    done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in pending:
+        task.cancel()
+    return tasks[next(iter(done))]

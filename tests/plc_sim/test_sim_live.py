@@ -1,0 +1,269 @@
+"""The live process: ready, start, writes, safe state, stop; FIFO readers that come and go; security."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import queue
+import signal
+import struct
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from asyncua import Client, ua
+from asyncua.crypto.security_policies import SecurityPolicyBasic256Sha256
+
+from cellwatch.plc_sim.pcap import HEADER
+
+EARLY = """
+name: early
+onset_s: [1, 1]
+incidents:
+  - fault: pump_wear
+    duration_s: 60
+"""
+
+
+class Plant:
+    """A live process whose events are collected."""
+
+    def __init__(self, *args, env=None):
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "cellwatch.plc_sim", *map(str, args)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, **(env or {})},
+            text=True,
+        )
+        self.events = queue.Queue()
+        self.seen = []
+        threading.Thread(target=self._read, daemon=True).start()
+        self.ready = self.wait("ready")
+
+    def _read(self):
+        for line in self.process.stdout:
+            self.events.put(json.loads(line))
+
+    def wait(self, event, timeout=15.0):
+        end = time.monotonic() + timeout
+        while (left := end - time.monotonic()) > 0:
+            with contextlib.suppress(queue.Empty):
+                got = self.events.get(timeout=left)
+                self.seen.append(got)
+                if got["event"] == event:
+                    return got
+        raise AssertionError(f"no {event} in {timeout} s; seen {self.seen}")
+
+    def start(self):
+        self.process.stdin.write("start\n")
+        self.process.stdin.flush()
+        return self.wait("started")
+
+    def stop(self):
+        """End of file on stdin: exit code and what it said on stderr."""
+        _, err = self.process.communicate(timeout=10)
+        return self.process.returncode, err
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.communicate()
+
+
+@contextlib.asynccontextmanager
+async def connected(plant, plc="PLC1"):
+    async with Client(plant.ready["endpoints"][plc]) as client:
+        ns = await client.get_namespace_index("urn:cellwatch:plc_sim")
+
+        async def tag(name):
+            return await client.nodes.objects.get_child([f"{ns}:{plc}", f"{ns}:{name}"])
+
+        yield client, tag
+
+
+def test_ready_start_write_safe_state_stop(tmp_path):
+    scenario = tmp_path / "early.yaml"
+    scenario.write_text(EARLY)
+    labels = tmp_path / "labels.json"
+    with Plant("--scenario", scenario, "--seed", 4, "--labels", labels) as plant:
+        assert plant.ready["devices"]["02:00:00:00:01:01"] == "PLC1"
+        assert "LIT101" in plant.ready["tags"]
+
+        async def talk():
+            async with connected(plant) as (client, tag):
+                got = []
+
+                class Handler:
+                    def datachange_notification(self, node, val, data):
+                        got.append((val, data.monitored_item.Value.SourceTimestamp))
+
+                level = await tag("LIT101")
+                unit = await (await level.get_child("0:EngineeringUnits")).read_value()
+                span = await (await level.get_child("0:EURange")).read_value()
+                assert (unit.DisplayName.Text, span.Low, span.High) == ("%", 0.0, 100.0)
+                assert (await level.read_type_definition()).Identifier == ua.ObjectIds.AnalogItemType
+                subscription = await client.create_subscription(100, Handler())
+                await subscription.subscribe_data_change(level)
+                plant.start()
+                incident = plant.wait("incident")
+                assert incident["onset_ns"] - 1_000_000_000 == json.loads(labels.read_text())["start_ns"]
+                await asyncio.sleep(2.0)
+                await subscription.delete()
+                assert len({value for value, _ in got}) >= 15  # a new value each scan
+                assert abs(got[-1][1].timestamp() - time.time()) < 1.0  # stamped with the wall clock
+
+                set_point = await tag("LIC101_SP")
+                await set_point.write_value(55.0)
+                assert await set_point.read_value() == 55.0
+                assert plant.wait("write")["tag"] == "LIC101_SP"
+                with pytest.raises(ua.uaerrors.BadOutOfRange):
+                    await set_point.write_value(95.0)
+                with pytest.raises(ua.uaerrors.BadTypeMismatch):
+                    await set_point.write_value("high")
+                with pytest.raises(ua.uaerrors.BadNotWritable):
+                    await level.write_value(1.0)
+                await (await tag("XS102_LOCK")).write_value(True)
+                with pytest.raises(ua.uaerrors.BadUserAccessDenied):
+                    await set_point.write_value(50.0)
+                assert await set_point.read_value() == 55.0
+
+                await (await tag("XS101_SAFE")).write_value(True)
+                assert plant.wait("safe_state")["at_ns"] > incident["onset_ns"]
+                assert plant.wait("incident_end")["end_ns"] == 2**63 - 1
+                await asyncio.sleep(0.3)
+                assert await (await tag("XS101_MODE")).read_value() == 2
+                assert await (await tag("LIC101_CV")).read_value() == 0.0
+                assert json.loads(labels.read_text())["incidents"][0]["end_ns"] == 2**63 - 1
+
+        asyncio.run(talk())
+        code, err = plant.stop()
+        assert (code, err) == (0, "")
+        end = plant.wait("end")
+        assert end["reason"] == "stopped"
+        final = json.loads(labels.read_text())["incidents"][0]
+        assert final["onset_ns"] < final["end_ns"] <= end["at_ns"]
+
+
+def take(stream, size):
+    got = b""
+    while len(got) < size:
+        part = stream.read(size - len(got))
+        assert part, "the stream ended"
+        got += part
+    return got
+
+
+def read_packets(path, count):
+    """Header and `count` packets from a pcap stream; checks that each has a whole frame."""
+    with path.open("rb", buffering=0) as stream:
+        assert take(stream, 24) == HEADER
+        times = []
+        for _ in range(count):
+            sec, nsec, size, full = struct.unpack("<IIII", take(stream, 16))
+            assert size == full <= 1514
+            take(stream, size)
+            times.append(sec + nsec * 1e-9)
+    return times
+
+
+def test_fifo_without_reader_then_two_readers_then_sigterm(tmp_path):
+    fifo = tmp_path / "tap.fifo"
+    with Plant("--scenario", "quiet", "--fifo", fifo) as plant:
+        time.sleep(1.0)  # nobody reads: the plant must not block
+        first = read_packets(fifo, 20)
+        assert abs(first[-1] - time.time()) < 1.0
+        time.sleep(0.5)  # that reader is gone now
+        second = read_packets(fifo, 20)
+        assert second[0] > first[-1]
+        plant.process.send_signal(signal.SIGTERM)
+        code, err = plant.stop()
+        assert (code, err) == (0, "")
+        end = plant.wait("end")
+        assert end["frames"] > end["unread"]["PcapFifo"] > 0
+        assert end["late_scans"] <= 2
+    assert not fifo.exists()
+
+
+def test_secured_server_lets_in_only_its_user(tmp_path):
+    certs = tmp_path / "certs"
+    args = ["--security", "basic256sha256", "--user", "cell", "--password-env", "PW", "--cert-dir", certs]
+    with Plant("--scenario", "quiet", *args, env={"PW": "s3cret"}) as plant:
+        assert plant.ready["certificate"] == str(certs / "server_cert.der")
+        assert (certs / "server_key.pem").stat().st_mode & 0o077 == 0
+
+        async def connect(user, password):
+            client = Client(plant.ready["endpoints"]["PLC1"])
+            client.set_user(user)
+            client.set_password(password)
+            client.application_uri = "urn:cellwatch:test"
+            await client.set_security(
+                SecurityPolicyBasic256Sha256,
+                str(tmp_path / "client.der"),
+                str(tmp_path / "client.pem"),
+                server_certificate=str(certs / "server_cert.der"),
+            )
+            async with client:
+                ns = await client.get_namespace_index("urn:cellwatch:plc_sim")
+                node = await client.nodes.objects.get_child([f"{ns}:PLC1", f"{ns}:LIT101"])
+                return await node.read_value()
+
+        async def talk():
+            from asyncua.crypto.cert_gen import setup_self_signed_certificate
+            from cryptography.x509.oid import ExtendedKeyUsageOID
+
+            await setup_self_signed_certificate(
+                tmp_path / "client.pem", tmp_path / "client.der", "urn:cellwatch:test", "localhost",
+                [ExtendedKeyUsageOID.CLIENT_AUTH], {"commonName": "test"},
+            )  # fmt: skip
+            assert 50.0 < await connect("cell", "s3cret") < 70.0
+            with pytest.raises(ua.UaError):
+                await connect("cell", "wrong")
+            with pytest.raises(ua.UaError):
+                async with Client(plant.ready["endpoints"]["PLC1"]):
+                    pass
+
+        asyncio.run(talk())
+        assert plant.stop()[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        (["--seed", str(2**31)], "cannot be run"),
+        (["--scenario", "nope"], "no scenario 'nope'"),
+        (["--interface", "lo"], "only to a veth, TAP or dummy"),
+        (["--interface", "nope0"], "is missing"),
+        (["--security", "basic256sha256"], "--cert-dir"),
+        (["--user", "cell"], "--password-env"),
+        (["--fifo", __file__], "is not a FIFO"),
+        (["--replay", "missing.csv"], "missing.csv: cannot be read"),
+    ],
+)
+def test_bad_options_are_one_line_and_exit_2(args, expected, capsys):
+    from cellwatch.plc_sim.__main__ import main
+
+    assert main(args) == 2
+    err = capsys.readouterr().err
+    assert expected in err
+    assert err.count("\n") == 1
+
+
+def test_taken_port_is_one_line(capsys):
+    import socket
+
+    from cellwatch.plc_sim.__main__ import main
+
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        assert main(["--scenario", "quiet", "--port", str(other.getsockname()[1])]) == 2
+    assert "address already in use" in capsys.readouterr().err

@@ -1,0 +1,141 @@
+"""Offline runs: determinism, labels against data, faults that show and go."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+from cellwatch.plc_sim import plant
+from cellwatch.plc_sim.cell import Cell
+from cellwatch.plc_sim.faults import FAULTS, RECOVERY_S
+from cellwatch.plc_sim.incidents import OPEN_END_NS
+from cellwatch.plc_sim.recording import simulate
+from cellwatch.plc_sim.scenario import Scenario, Slot, load
+from cellwatch.plc_sim.tags import INDEX, TAGS
+
+ANALOG = [INDEX[t] for t in ("LIT101", "TIT101", "FIT101", "FIT102", "PIT101", "IIT101", "EIT101", "LIC101_CV", "TIC101_CV")]
+
+
+def test_same_seed_same_bytes():
+    a, b, c = (simulate("demo", seed, 25.0) for seed in (5, 5, 6))
+    assert a.values.tobytes() == b.values.tobytes()
+    assert a.frames.data.tobytes() == b.frames.data.tobytes()
+    assert a.frames.time_ns.tobytes() == b.frames.time_ns.tobytes()
+    assert a.incidents == b.incidents
+    assert a.values.tobytes() != c.values.tobytes()
+    assert a.frames.data.tobytes() != c.frames.data.tobytes()
+
+
+def test_shapes_and_clock():
+    start = 1_800_000_000_000_000_000
+    r = simulate("quiet", 1, 5.0, start)
+    assert r.values.shape == r.status.shape == (50, len(TAGS))
+    assert np.all(np.diff(r.time_ns) == 100_000_000)
+    assert r.time_ns[-1] == start + 5_000_000_000
+    assert np.all(np.diff(r.frames.time_ns) >= 0)
+    assert start <= r.frames.time_ns[0] < r.frames.time_ns[-1] <= r.time_ns[-1]
+    assert len(r.frames.offset) == len(r.frames) + 1
+    assert r.incidents == ()
+
+
+@pytest.fixture(scope="module")
+def quiet():
+    return [simulate("quiet", seed, 90.0, network=False).values for seed in range(10)]
+
+
+def test_benign_run_moves_but_is_stationary(quiet):
+    values = np.array(quiet)[:, :, ANALOG]
+    assert np.all(np.diff(values, axis=1) != 0.0, axis=1).mean() > 0.99  # noise changes every scan
+    first, last = values[:, :300].mean((0, 1)), values[:, -300:].mean((0, 1))
+    assert np.all(np.abs(first - last) < 0.5 * values.std((0, 1)))
+    flow = values[:, :, 3].reshape(10, 18, 50).mean(2)  # 5 s means of the demand
+    assert flow.std() > 2 * plant.NOISE.outflow
+
+
+def fault_run(name, size, seed, onset=15.0, duration=9.0, total=60.0):
+    plan = Scenario("one", onset_s=(onset, onset), incidents=(Slot("fault", (name,), (duration,) * 2, (size,) * 2),))
+    return simulate(plan, seed, total, network=False)
+
+
+SIGMA = {"FIT101": plant.NOISE.inflow, "LIT101": plant.NOISE.level, "EIT101": plant.NOISE.power}
+
+
+@pytest.mark.parametrize("size", [0.0, 1.0])
+@pytest.mark.parametrize("name", sorted(FAULTS))
+def test_fault_shows_within_4_s_and_is_over_when_its_label_ends(quiet, name, size):
+    low, high = np.array(quiet).min((0, 1)), np.array(quiet).max((0, 1))
+    spread = np.array(quiet).std((0, 1))
+    tag = INDEX[FAULTS[name].tag]
+    for seed in range(5):
+        r = fault_run(name, size, seed)
+        (label,) = r.incidents
+        onset = np.searchsorted(r.time_ns, label.onset_ns)
+        moved = np.abs(r.values[onset : onset + 40, tag] - r.values[onset - 50 : onset, tag].mean())
+        smooth = np.convolve(moved, np.ones(5) / 5, "valid").max()
+        assert smooth > 8.0 * SIGMA[FAULTS[name].tag]
+        assert label.end_ns - label.onset_ns == pytest.approx((9.0 + RECOVERY_S) * 1e9, abs=2)
+        after = r.values[r.time_ns > label.end_ns][:, ANALOG]
+        assert len(after) > 200
+        assert np.all(after > (low - spread)[ANALOG])
+        assert np.all(after < (high + spread)[ANALOG])
+
+
+def test_fault_leaves_the_time_before_it_untouched():
+    faulty = fault_run("pump_wear", 1.0, 3)
+    clean = simulate(Scenario("none"), 3, 60.0, network=False)
+    onset = int(np.searchsorted(faulty.time_ns, faulty.incidents[0].onset_ns))
+    # the plan draws from a stream of its own, so only the fault tells the runs apart
+    assert np.array_equal(faulty.values[:onset], clean.values[:onset])
+    assert not np.array_equal(faulty.values[onset + 1], clean.values[onset + 1])
+
+
+def test_attack_frames_lie_within_their_label():
+    for seed in range(4):
+        r = simulate("demo", seed, 60.0)
+        (attack,) = [label for label in r.incidents if label.kind == "attack"]
+        mac = np.frombuffer(bytes.fromhex(attack.devices[2].replace(":", "")), np.uint8)
+        head = r.frames.data[r.frames.offset[:-1, None] + np.arange(14)]
+        sent = (head[:, 6:12] == mac).all(1)
+        times = r.frames.time_ns[sent]
+        assert times.min() >= attack.onset_ns
+        assert times.max() < attack.end_ns + 5_000_000  # the last answers
+        assert len(times) > 100 * (attack.end_ns - attack.onset_ns) * 1e-9
+
+
+def test_safe_state_keeps_a_fault_open_to_the_end():
+    plan = Scenario("one", onset_s=(2.0, 2.0), incidents=(Slot("fault", ("pump_wear",), (5.0, 5.0)),))
+    cell = Cell(plan, 1, 0, network=False)
+    cell.start(0)
+    entered = []
+    for k in range(1, 100):
+        if k == 40:
+            cell.write("XS101_SAFE", 1.0)
+        step = cell.scan(k * 100_000_000)
+        if step.entered_safe:
+            entered.append(k)
+            assert cell.keep_fault_open(cell.time_ns)
+    assert entered == [40]
+    assert cell.labels[0].end_ns == OPEN_END_NS
+    assert step.values[INDEX["XS101_MODE"]] == 2.0
+    assert step.values[INDEX["FIT101"]] < 0.5
+    cell.close_labels(9_900_000_000)
+    assert cell.labels[0].end_ns == 9_900_000_000
+
+
+def test_safe_state_outside_a_fault_changes_no_label():
+    cell = Cell(load("demo"), 1, 0, network=False)
+    cell.start(0)
+    assert not cell.keep_fault_open(1_000_000_000)
+
+
+def test_bad_duration():
+    with pytest.raises(ValueError, match="duration_s"):
+        simulate("quiet", 1, 0.0)
+
+
+def test_faster_than_real_time():
+    begin = time.process_time()
+    simulate("demo", 2, 30.0)
+    assert 30.0 / (time.process_time() - begin) > 50  # aim 100; half of it on a busy machine
