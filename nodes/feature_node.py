@@ -1,6 +1,6 @@
 """Feature node: tags and traffic become one window per period, the same for every detector.
 
-Subscribes  tags, tag_catalog, traffic
+Subscribes  tags, tag_catalog, tag_snapshot, traffic
 Publishes   features (FeatureWindow), feature_schema (latched)
 Parameters  window_s, lateness_s, devices, baseline_file, commissioning_s (see `Params`)
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +28,7 @@ class Params:
     window_s: float = param(1.0, "window length", unit="s", low=0.1, high=60.0)
     lateness_s: float = param(0.5, "longest wait for late tags and packets", unit="s", low=0.0, high=10.0)
     devices: str = param("[]", "JSON list: devices that have a row in every window")
-    baseline_file: str = param("", "JSON file with the tag baseline of the cell; empty: none yet")
+    baseline_file: str = param("", "tag baseline of the cell; written there after commissioning when it does not exist")
     commissioning_s: float = param(0.0, "benign learning period at the start", unit="s", low=0.0, high=604800.0)
 
 
@@ -39,7 +40,9 @@ class FeatureNode(CellNode):
     def build(self) -> None:
         p = self.params
         schema = default_schema()
-        baseline = TagBaseline.from_dict(json.loads(Path(p.baseline_file).read_text())) if p.baseline_file else None
+        path = Path(p.baseline_file)
+        self.known = bool(p.baseline_file) and path.exists()
+        baseline = TagBaseline.from_dict(json.loads(path.read_text())) if self.known else None
         self.core = FeatureAssembler(
             schema, p.window_s, p.lateness_s, tuple(json.loads(p.devices)), baseline, p.commissioning_s
         )
@@ -50,12 +53,25 @@ class FeatureNode(CellNode):
         self.schema_pub.publish(
             FeatureSchema(schema_id=schema.schema_id, names=list(schema.names), units=list(schema.units))
         )
-        self.subscribe(TagCatalog, "tag_catalog", lambda msg: self.core.catalog(convert.catalog(msg)))
+        self._plcs: set[str] = set()
+        self._early: deque = deque(maxlen=200)  # batches that overtook their catalogue
+        self.subscribe(TagCatalog, "tag_catalog", self._catalog)
         self.subscribe(TagBatch, "tags", self._tags)
+        self.subscribe(TagBatch, "tag_snapshot", lambda msg: self.core.hold(convert.tags(msg)))
         self.subscribe(TrafficBatch, "traffic", self._traffic)
+
+    def _catalog(self, msg: TagCatalog) -> None:
+        self.core.catalog(convert.catalog(msg))
+        self._plcs.add(msg.header.frame_id)
+        waiting, self._early = list(self._early), deque(maxlen=self._early.maxlen)
+        for batch in waiting:
+            self._tags(batch)
 
     def _tags(self, msg: TagBatch) -> None:
         plc = msg.header.frame_id
+        if plc not in self._plcs:
+            self._early.append(msg)
+            return
         expected = self._sequence.get(plc, msg.sequence - 1) + 1
         # A sequence that starts anew is a restarted link, not a loss.
         self.lost_batches += max(0, msg.sequence - expected)
@@ -72,6 +88,10 @@ class FeatureNode(CellNode):
             for window in self.core.step(time.time_ns()):
                 self.windows += 1
                 self.say(self.pub, convert.features_msg(window))
+            if not self.known and self.core.baseline is not None and self.params.baseline_file:
+                self.known = True
+                Path(self.params.baseline_file).write_text(json.dumps(self.core.baseline.to_dict()))
+                self.get_logger().info(self.core.status)
 
     def health(self) -> tuple[bytes, str, dict[str, object]]:
         counters = {"windows": self.windows, "lost_batches": self.lost_batches, **self.core.counters}

@@ -1,6 +1,7 @@
 """OPC UA client node: one PLC in, commands out.
 
-Publishes   tags (TagBatch), tag_catalog (latched), command_results (ActuatorResult)
+Publishes   tags (TagBatch), tag_catalog (latched), tag_snapshot (last values once a second, latched),
+            command_results (ActuatorResult)
 Subscribes  commands (ActuatorCommand)
 Services    ~/set_armed (SetArmed)
 Parameters  plc, endpoint, security, user, tag_map, armed, audit_file ... (see `Params`)
@@ -14,9 +15,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from cellwatch_msgs.msg import ActuatorCommand, ActuatorResult, TagBatch, TagCatalog
 from cellwatch_msgs.srv import SetArmed
 
+from cellwatch.models import types as t
 from cellwatch.models.types import LinkState
 from cellwatch.nodes.drivers.audit_log import AuditLog
 from cellwatch.nodes.drivers.opcua_link import OpcuaLink
@@ -25,6 +28,9 @@ from cellwatch.nodes.drivers.tag_map import TagMap
 from cellwatch.nodes.ros import convert
 from cellwatch.nodes.ros.node import ERROR, OK, WARN, CellNode, run
 from cellwatch.nodes.ros.params import param
+
+
+SNAPSHOT_NS = 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,38 @@ class Params:
     publishing_ms: float = param(100.0, "publishing interval of the subscription", unit="ms", low=10.0, high=60000.0)
     armed: bool = param(False, "write accepted commands into the PLC")
     audit_file: str = param("", "append-only log of every command; empty: none, and then nothing is ever written")
+
+
+class Snapshot:
+    """Last value of every tag. Tags report on change: who joins late learns the constant ones from here."""
+
+    def __init__(self, plc: str) -> None:
+        self.plc = plc
+        self._value = np.empty(0)
+        self._status = np.empty(0, np.uint32)
+        self._source_ns = np.empty(0, np.int64)
+        self._next_ns = 0
+
+    def take(self, batch: t.TagBatch) -> None:
+        """Update from a live batch; what was replayed is older."""
+        if batch.replayed or not len(batch.tag):
+            return
+        short = int(batch.tag.max()) + 1 - len(self._value)
+        if short > 0:
+            self._value = np.append(self._value, np.full(short, np.nan))
+            self._status = np.append(self._status, np.zeros(short, np.uint32))
+            self._source_ns = np.append(self._source_ns, np.zeros(short, np.int64))
+        self._value[batch.tag], self._status[batch.tag] = batch.value, batch.status
+        self._source_ns[batch.tag] = batch.source_ns
+
+    def due(self, now_ns: int) -> t.TagBatch | None:
+        """The snapshot, once a second."""
+        tag = np.flatnonzero(self._source_ns).astype(np.uint32)
+        if now_ns < self._next_ns or not len(tag):
+            return None
+        self._next_ns = now_ns + SNAPSHOT_NS
+        times = self._source_ns[tag]
+        return t.TagBatch(self.plc, 0, tag, self._value[tag], self._status[tag], times, times, now_ns)
 
 
 class OpcuaClientNode(CellNode):
@@ -68,6 +106,8 @@ class OpcuaClientNode(CellNode):
         self.results = self.publisher(ActuatorResult, "command_results")
         self.subscribe(ActuatorCommand, "commands", self._command)
         self._service = self.create_service(SetArmed, "~/set_armed", self._set_armed)
+        self.snapshot_pub = self.publisher(TagBatch, "tag_snapshot")
+        self._last = Snapshot(p.plc)
         self._catalog_seen = -1
         self._state_told = LinkState.DISCONNECTED
         self._catalog = None
@@ -82,7 +122,11 @@ class OpcuaClientNode(CellNode):
             self._catalog = self.link.catalog
             self.say(self.catalog_pub, convert.catalog_msg(self._catalog, time.time_ns()))
         for batch in self.link.drain():
+            self._last.take(batch)
             self.say(self.pub, convert.tags_msg(batch))
+        snapshot = self._last.due(time.time_ns())
+        if snapshot is not None:
+            self.say(self.snapshot_pub, convert.tags_msg(snapshot))
         for result in self.link.results():
             self.outcome[int(result.status)] += 1
             self.say(self.results, convert.result_msg(result, self.params.plc))
@@ -97,7 +141,7 @@ class OpcuaClientNode(CellNode):
 
     def _command(self, msg: ActuatorCommand) -> None:
         command = convert.command(msg)
-        if not self.active or self._catalog is None or command.tag not in {t.name for t in self._catalog.tags}:
+        if not self.active or self._catalog is None or command.tag not in {tag.name for tag in self._catalog.tags}:
             return  # another PLC's tag
         self.link.submit(command, armed=self.armed)
 

@@ -41,6 +41,7 @@ TRAIN_RUNS, VALIDATION_RUNS, INCIDENT_S = 30, 10, 75.0
 L1 = ("benign", "attack")  # attack: anything that is not benign, as in the paper's binary task
 L2 = ("benign", "fault", "dos", "recon")
 MARGIN = 0.5
+BATCH_SCANS = 10
 
 
 @dataclass(frozen=True)
@@ -159,16 +160,22 @@ def _streams(recording: Recording) -> tuple[list[TagCatalog], list[TagBatch], li
     values = recording.values
     changed = np.ones(values.shape, dtype=bool)
     changed[1:] = values[1:] != values[:-1]
-    row, tag = np.nonzero(changed)
-    times = recording.time_ns[row]
-    batch = TagBatch(
-        "PLC1", 1, tag.astype(np.uint32), values[row, tag], recording.status[row, tag], times, times, int(times[0])
-    )
+    batches = []
+    for first in range(0, len(values), BATCH_SCANS):
+        part = slice(first, first + BATCH_SCANS)
+        row, tag = np.nonzero(changed[part])
+        times = recording.time_ns[part][row]
+        batches.append(
+            TagBatch(
+                "PLC1", len(batches) + 1, tag.astype(np.uint32), values[part][row, tag],
+                recording.status[part][row, tag], times, times, int(recording.time_ns[part][-1]),
+            )
+        )  # fmt: skip
     traffic = TrafficWindows(WINDOW_S, recording.devices)
     frames = recording.frames
     length = np.diff(frames.offset).astype(np.uint32)
     traffic.add(parse(PacketBlock(frames.data, frames.offset[:-1], length, length, frames.time_ns, 1)))
-    return [catalog], [batch], traffic.close(None)
+    return [catalog], batches, traffic.close(None)
 
 
 def _labels(window: FeatureWindow, recording: Recording) -> I64:

@@ -96,10 +96,10 @@ class Live:
         """Scenario time zero."""
         self.zero_ns = zero_ns
         self.labels = labels
+        self.write_labels()
         self.say("started", at_ns=zero_ns)
         for label in labels:
             self.say("incident", **label.to_json())
-        self.write_labels()
 
     def write_labels(self) -> None:
         """Write the label file in one step, so that a reader never sees half of it."""
@@ -221,13 +221,15 @@ async def _scan_loop(live: Live, cell: Cell, server: PlcServer) -> None:
 
 def _announce_open_ends(live: Live, cell: Cell) -> None:
     hint = live.options.duration_hint_s
-    for i, label in enumerate(cell.labels):
-        if label.end_ns == OPEN_END_NS:
-            if hint is not None:
-                cell.labels[i] = replace(label, end_ns=max(live.zero_ns + round(hint * 1e9), label.onset_ns))
-            live.say("incident_end", name=label.name, end_ns=cell.labels[i].end_ns)
+    opened = [i for i, label in enumerate(cell.labels) if label.end_ns == OPEN_END_NS]
+    if hint is not None:
+        end_ns = live.zero_ns + round(hint * 1e9)
+        for i in opened:
+            cell.labels[i] = replace(cell.labels[i], end_ns=max(end_ns, cell.labels[i].onset_ns))
     live.labels = cell.labels
     live.write_labels()
+    for i in opened:
+        live.say("incident_end", name=cell.labels[i].name, end_ns=cell.labels[i].end_ns)
 
 
 async def run_replay(replay: Replay, options: Options) -> None:
@@ -259,7 +261,8 @@ async def _run_replay(live: Live, replay: Replay, options: Options) -> None:
         if options.sinks:
             traffic = asyncio.create_task(_benign_traffic(live))
         if await _first_of(live.started, live.stopped) is live.started:
-            live.begin(time.time_ns(), replay.labels(time.time_ns()))
+            zero_ns = time.time_ns()
+            live.begin(zero_ns, replay.labels(zero_ns))
             if await _row_loop(live, replay, server):
                 reason = "end of file"
                 live.end(reason)

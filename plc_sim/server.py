@@ -141,6 +141,7 @@ class PlcServer:
         self, port: int = 0, values: Sequence[float] | None = None, host: str = "127.0.0.1"
     ) -> str:
         """Listen and return the endpoint URL; `port` 0 takes a free one. OSError if the port is taken."""
+        chosen = _claim_port(host, port)
         logging.getLogger("asyncua").setLevel(logging.CRITICAL)  # refusals reach the client as StatusCodes
         gc.disable()  # the standard address space is 100,000 objects that stay
         try:
@@ -149,7 +150,6 @@ class PlcServer:
         finally:
             gc.freeze()
             gc.enable()
-        chosen = port or _free_port(host)
         server.set_endpoint(f"opc.tcp://{host}:{chosen}/cellwatch/")
         server.set_server_name(f"Cellwatch {self.plc}")
         await server.set_application_uri(APPLICATION_URI)
@@ -321,7 +321,14 @@ def _unit(ucum: str) -> ua.EUInformation:
     )
 
 
-def _free_port(host: str) -> int:
+def _claim_port(host: str, port: int) -> int:
+    """Return `port`, or a free one for 0; OSError at once if it is taken."""
     with socket.socket() as probe:
-        probe.bind((host, 0))
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise OSError(
+                f"cannot listen on {host}:{port}: {error.strerror}; choose another --port or 0"
+            ) from None
         return int(probe.getsockname()[1])

@@ -232,8 +232,9 @@ class TagBaseline:
 
 
 def _plain(values: F64) -> list[Any]:
-    plain: list[Any] = np.where(np.isnan(values), None, values.astype(object)).tolist()
-    return plain
+    plain = values.astype(object)
+    plain[np.isnan(values)] = None
+    return list(plain.tolist())
 
 
 def _array(values: Any) -> F64:
@@ -245,7 +246,7 @@ def _z(values: F64, location: F64, scale: F64) -> F64:
 
 
 def _residual(z: F64, precision: F64) -> F64:
-    """Errors (w, m) of the leave-one-out predictions; a tag that is missing counts as normal for the others."""
+    """Errors (w, m) of the leave-one-out predictions; a missing tag counts as normal for the others."""
     if not len(precision):
         return z
     return np.where(np.isnan(z), np.nan, np.nan_to_num(z, nan=0.0) @ precision / np.diag(precision))

@@ -21,22 +21,24 @@ U64 = NDArray[np.uint64]
 
 # Highest protocol of a packet; the place in this tuple is its code in `Packets.app`.
 PROTOCOLS = (
-    "eth", "llc", "arp", "lldp", "profinet", "goose", "eapol", "ip", "icmp", "igmp", "icmpv6", "tcp", "udp", "sctp",
-    "data", "json", "http", "tls", "ssh", "telnet", "ftp", "smtp", "dns", "mdns", "llmnr", "nbns", "ntp", "dhcp",
-    "dhcpv6", "ssdp", "snmp", "syslog", "tftp", "rtsp", "quic", "mqtt", "mbtcp", "opcua", "tpkt", "enip", "dnp3",
-    "bacnet", "iec104", "ads", "hartip", "synphasor", "smb", "influxdb",
+    "eth", "llc", "arp", "lldp", "profinet", "goose", "eapol", "ip", "icmp", "igmp", "icmpv6", "tcp",
+    "udp", "sctp", "data", "json", "http", "tls", "ssh", "telnet", "ftp", "smtp", "dns", "mdns", "llmnr",
+    "nbns", "ntp", "dhcp", "dhcpv6", "ssdp", "snmp", "syslog", "tftp", "rtsp", "quic", "mqtt", "mbtcp",
+    "opcua", "tpkt", "enip", "dnp3", "bacnet", "iec104", "ads", "hartip", "synphasor", "smb", "influxdb",
 )  # fmt: skip
 CODE = {name: i for i, name in enumerate(PROTOCOLS)}
 
 TCP_PORTS = {
-    20: "ftp", 21: "ftp", 22: "ssh", 23: "telnet", 25: "smtp", 53: "dns", 80: "http", 102: "tpkt", 443: "tls",
-    445: "smb", 502: "mbtcp", 554: "rtsp", 1883: "mqtt", 2404: "iec104", 4712: "synphasor", 4840: "opcua",
-    5094: "hartip", 8080: "http", 8086: "influxdb", 8883: "tls", 20000: "dnp3", 44818: "enip", 48898: "ads",
+    20: "ftp", 21: "ftp", 22: "ssh", 23: "telnet", 25: "smtp", 53: "dns", 80: "http",
+    102: "tpkt", 443: "tls", 445: "smb", 502: "mbtcp", 554: "rtsp", 1883: "mqtt", 2404: "iec104",
+    4712: "synphasor", 4840: "opcua", 5094: "hartip", 8080: "http", 8086: "influxdb", 8883: "tls",
+    20000: "dnp3", 44818: "enip", 48898: "ads",
 }  # fmt: skip
 UDP_PORTS = {
-    53: "dns", 67: "dhcp", 68: "dhcp", 69: "tftp", 123: "ntp", 137: "nbns", 161: "snmp", 162: "snmp", 443: "quic",
-    514: "syslog", 546: "dhcpv6", 547: "dhcpv6", 1900: "ssdp", 2222: "enip", 4713: "synphasor", 5094: "hartip",
-    5353: "mdns", 5355: "llmnr", 20000: "dnp3", 44818: "enip", 47808: "bacnet",
+    53: "dns", 67: "dhcp", 68: "dhcp", 69: "tftp", 123: "ntp",
+    137: "nbns", 161: "snmp", 162: "snmp", 443: "quic", 514: "syslog", 546: "dhcpv6", 547: "dhcpv6",
+    1900: "ssdp", 2222: "enip", 4713: "synphasor", 5094: "hartip", 5353: "mdns", 5355: "llmnr",
+    20000: "dnp3", 44818: "enip", 47808: "bacnet",
 }  # fmt: skip
 
 FIN, SYN, RST, PSH, ACK, URG = 1, 2, 4, 8, 16, 32
@@ -163,6 +165,7 @@ def parse(block: PacketBlock) -> Packets:
     end = start + block.length
     if n and (int(start.min()) < 0 or int(end.max()) > len(block.data)):
         raise ValueError(f"packet block points outside its {len(block.data)} bytes of data")
+    wire_end = start + np.maximum(block.wire_length, block.length)
     read = _Reader(block)
 
     def column(kind: str) -> NDArray[Any]:
@@ -226,7 +229,8 @@ def parse(block: PacketBlock) -> Packets:
         )
     else:
         raise ValueError(
-            f"link type {link} is not supported; have Ethernet (1), raw IP (101), loopback (0), SLL (113), SLL2 (276)"
+            f"link type {link} is not supported; have Ethernet (1), raw IP (101), loopback (0), "
+            "SLL (113), SLL2 (276)"
         )
 
     app[:] = CODE["eth"]
@@ -286,7 +290,8 @@ def parse(block: PacketBlock) -> Packets:
         src_lo[v4] = _MAPPED | row["src"].astype(np.uint64)
         dst_lo[v4] = _MAPPED | row["dst"].astype(np.uint64)
         l4_at[v4] = at + header
-        l4_end[v4] = at + length
+        l4_end[v4] = np.minimum(at + length, wire_end[v4])  # nothing lies behind the end of the frame
+        malformed[v4] |= at + length > wire_end[v4]
         has_l4[v4] = flags & 0x1FFF == 0
     v6 = np.flatnonzero(ethertype == 0x86DD)
     if len(v6):
@@ -302,7 +307,8 @@ def parse(block: PacketBlock) -> Packets:
         ttl[v6] = row["hop"]
         src_hi[v6], src_lo[v6], dst_hi[v6], dst_lo[v6] = row["sh"], row["sl"], row["dh"], row["dl"]
         l4_at[v6] = at + 40
-        l4_end[v6] = at + length
+        l4_end[v6] = np.minimum(at + length, wire_end[v6])
+        malformed[v6] |= at + length > wire_end[v6]
         protocol[v6] = row["next"]
         has_l4[v6] = True
         chain = v6[np.isin(protocol[v6], (*_EXTENSIONS, 44, 51))]
@@ -390,9 +396,10 @@ def parse(block: PacketBlock) -> Packets:
     payload_length = np.maximum(payload_length, 0).astype(np.uint32)
     _application(read, app, l4, src_port, dst_port, payload, payload_length, end)
     return Packets(
-        block.time_ns, block.wire_length, malformed, src_mac, dst_mac, vlan, ethertype, ip_version, ip_header, ip_length,
-        ip_flags, fragment, fragment_offset, ttl, protocol, src_hi, src_lo, dst_hi, dst_lo, arp, l4, src_port, dst_port,
-        tcp_flags, window, mss, seq, ack, icmp_type, icmp_code, payload, payload_length, app, block,
+        block.time_ns, block.wire_length, malformed, src_mac, dst_mac, vlan, ethertype, ip_version,
+        ip_header, ip_length, ip_flags, fragment, fragment_offset, ttl, protocol, src_hi, src_lo, dst_hi,
+        dst_lo, arp, l4, src_port, dst_port, tcp_flags, window, mss, seq, ack, icmp_type, icmp_code,
+        payload, payload_length, app, block,
     )  # fmt: skip
 
 
@@ -424,8 +431,8 @@ def _table(ports: dict[int, str]) -> U8:
 
 _TCP_TABLE, _UDP_TABLE = _table(TCP_PORTS), _table(UDP_PORTS)
 _HEAD = _layout(
-    16, b0=("u1", 0), b1=("u1", 1), b2=("u1", 2), w0=(">u2", 0), w2=(">u2", 2), w4=(">u2", 4), b7=("u1", 7),
-    d0=(">u4", 0), d4=(">u4", 4), t3=(">u4", 0), le4=("<u4", 4),
+    8, b0=("u1", 0), b1=("u1", 1), b2=("u1", 2), b7=("u1", 7), w0=(">u2", 0), w2=(">u2", 2), w4=(">u2", 4),
+    d0=(">u4", 0),
 )  # fmt: skip
 
 
@@ -442,7 +449,7 @@ _HTTP = np.array([_word(m) for m in ("GET ", "POST", "PUT ", "HEAD", "HTTP", "DE
 def _application(
     read: _Reader, app: U8, l4: U8, src_port: U16, dst_port: U16, payload: I64, payload_length: U32, end: I64
 ) -> None:
-    """Name of the protocol above TCP or UDP: by port, else by content, else `data`; empty segments stay `tcp`."""
+    """Name the protocol above TCP or UDP: by port, else by content, else `data`."""
     stream = np.flatnonzero((l4 == TCP) & (payload_length > 0))
     packet = np.flatnonzero((l4 == UDP) & (payload_length > 0))
     for pick, table in ((stream, _TCP_TABLE), (packet, _UDP_TABLE)):
@@ -455,7 +462,10 @@ def _application(
     unknown = unknown[end[unknown] - payload[unknown] >= 4]
     if not len(unknown):
         return
-    row = read.rows(payload[unknown], _HEAD)
+    # Only bytes of the packet itself may decide: those behind its end are the neighbour's.
+    head = read.rows(payload[unknown], np.dtype("V8")).view(np.uint8).reshape(-1, 8)
+    own = payload[unknown][:, None] + np.arange(8) < end[unknown][:, None]
+    row = (head * own).view(_HEAD).reshape(-1)
     size = payload_length[unknown].astype(np.int64)
     tcp = l4[unknown] == TCP
     b0, b1 = row["b0"], row["b1"]
@@ -464,15 +474,15 @@ def _application(
         ("http", tcp & np.isin(row["d0"], _HTTP)),
         ("ssh", tcp & (row["d0"] == _word("SSH-"))),
         ("tls", tcp & (b0 >= 0x14) & (b0 <= 0x17) & (b1 == 3) & (row["b2"] <= 4)),
-        ("json", ((b0 == 0x7B) & ((b1 == 0x22) | (b1 == 0x0A) | (b1 == 0x20) | (b1 == 0x7D))) | (row["w0"] == 0x5B7B)),
+        ("json", ((b0 == 0x7B) & np.isin(b1, (0x22, 0x0A, 0x20, 0x7D))) | (row["w0"] == 0x5B7B)),
         ("tpkt", tcp & (row["w0"] == 0x0300) & (row["w2"] == size) & (size >= 7)),
         ("iec104", tcp & (b0 == 0x68) & (b1 + np.int64(2) == size) & (size >= 6)),
         ("dnp3", (row["w0"] == 0x0564) & (size >= 10)),
         ("bacnet", ~tcp & (b0 == 0x81) & (row["w2"] == size)),
         (
             "mbtcp",
-            tcp & (row["w2"] == 0) & (row["w4"] + np.int64(6) == size) & (size >= 8) & ((row["b7"] & 0x7F) <= 43)
-            & ((row["b7"] & 0x7F) > 0),
+            tcp & (row["w2"] == 0) & (row["w4"] + np.int64(6) == size) & (size >= 8)
+            & ((row["b7"] & 0x7F) <= 43) & ((row["b7"] & 0x7F) > 0),
         ),
     )  # fmt: skip
     left = np.ones(len(unknown), dtype=bool)

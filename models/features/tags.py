@@ -46,7 +46,7 @@ def usable(value: F64, status: U32) -> Bool:
 
 
 def newest(state: TagState, tag: I64, value: F64, status: U32, time_ns: I64) -> TagState:
-    """State after samples given in the order of time, by tag; older ones than the state's leave it as it is."""
+    """State after samples in the order of time, by tag; those older than the state's leave it as it is."""
     held, at, good = state.value.copy(), state.time_ns.copy(), state.good.copy()
     fine = usable(value, status)
     good[tag] = severity(status) == Severity.GOOD  # of repeated places numpy keeps the last

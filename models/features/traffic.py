@@ -24,8 +24,8 @@ from cellwatch.models.types import F32, F64, I64, Bool, TrafficBatch
 
 STATISTICS = ("avg", "max", "min", "std_deviation")
 QUANTITIES = (  # with statistics, in the order of the flow rows
-    "header-length", "ip-flags", "ip-length", "mss", "packet-size", "payload-length", "tcp-flags", "time-delta", "ttl",
-    "window-size",
+    "header-length", "ip-flags", "ip-length", "mss", "packet-size", "payload-length", "tcp-flags",
+    "time-delta", "ttl", "window-size",
 )  # fmt: skip
 FLAGS = ("ack", "fin", "psh", "rst", "syn", "urg")
 _FLAG_BITS = (pk.ACK, pk.FIN, pk.PSH, pk.RST, pk.SYN, pk.URG)
@@ -106,8 +106,8 @@ def _fold(packets: Packets, window: I64, delta_ns: I64) -> _Flows:
     kind = packets.app.astype(np.uint64) << np.uint64(16)
     kind |= packets.l4.astype(np.uint64) << np.uint64(8) | packets.ip_version
     columns = [
-        window.astype(np.uint64), packets.src_mac, packets.dst_mac, packets.src_hi, packets.src_lo, packets.dst_hi,
-        packets.dst_lo, ports, kind,
+        window.astype(np.uint64), packets.src_mac, packets.dst_mac, packets.src_hi, packets.src_lo,
+        packets.dst_hi, packets.dst_lo, ports, kind,
     ]  # fmt: skip
     order, starts = _groups(_mix(columns))
     head = order[starts]

@@ -97,8 +97,8 @@ class FeatureAssembler:
         self.max_samples = max_samples
         self.counters: Counter[str] = Counter(
             dict.fromkeys(
-                ("late_samples", "late_traffic", "skipped_windows", "clock_steps", "shifted_batches", "overflow",
-                 "unknown_tags", "unlisted_devices"), 0,
+                ("late_samples", "late_traffic", "skipped_windows", "clock_steps", "shifted_batches",
+                 "overflow", "unknown_tags", "unlisted_devices"), 0,
             )
         )  # fmt: skip
         self.baseline = baseline
@@ -210,6 +210,18 @@ class FeatureAssembler:
             lost = len(self._buffer.pop(0)[0])
             self._buffered -= lost
             self.counters["overflow"] += lost
+
+    def hold(self, batch: TagBatch) -> None:
+        """Take a snapshot of last values: it only fills in tags that were never seen.
+
+        Tags report on change, so who comes late would not know a constant tag, such as a mode, otherwise.
+        """
+        place = self._tags.place.get(batch.plc)
+        if place is None or not len(batch.tag) or int(batch.tag.max()) >= len(place):
+            return
+        tag = place[batch.tag.astype(np.int64)]
+        new = np.isnan(self._state.value[tag]) & ~np.isin(tag, self._samples()[0])
+        self._state = newest(self._state, tag[new], batch.value[new], batch.status[new], batch.source_ns[new])
 
     def traffic(self, batch: TrafficBatch) -> None:
         """Stage the traffic of one window."""
@@ -407,7 +419,7 @@ class FeatureAssembler:
         return windows
 
     def _modes(self, statistics: F64, first: int) -> tuple[I64, Bool]:
-        """Mode of each device (w, d), and whether it is settled in it; a device without mode tag is in mode 0."""
+        """Mode of each device (w, d), and whether it is settled; a device without mode tag is in mode 0."""
         w = len(statistics)
         d = len(self._tags.devices)
         modes, settled = np.zeros((w, d), dtype=np.int64), np.ones((w, d), dtype=bool)

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from cellwatch.models.types import F32, F64, FeatureWindow
 
 VERSION = 1
+# A tag that was ever silent for longer than this many windows while all was well reports on change or on an
+# event; its silence says nothing, and is not judged.
+EVENT_DRIVEN_WINDOWS = 5
+UNJUDGED = "sensor_tags_count"  # how the cell is set up, not how it behaves
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,11 +142,22 @@ class ProfileBuilder:
             for i, tag in enumerate(w.tags):
                 if w.devices[w.tag_device[i]] not in w.held:
                     tags.setdefault(tag, []).append(w.tag_values[i])
+        last = self._windows[-1]
+        silent_s = EVENT_DRIVEN_WINDOWS * (last.end_ns - last.start_ns) / 1e9
+
+        def learn(rows: list[F32], columns: tuple[str, ...]) -> Limits:
+            values = np.stack(rows)
+            for j, column in enumerate(columns):
+                staleness = column in {"staleness", "sensor_staleness_max"}
+                if column == UNJUDGED or (staleness and np.nanmax(values[:, j], initial=0.0) > silent_s):
+                    values[:, j] = np.nan
+            return Limits.learn(values, self.margin)
+
         return Profile(
-            self._windows[-1].schema_id,
+            last.schema_id,
             self.features,
             self.tag_columns,
-            {d: Limits.learn(np.stack(rows), self.margin) for d, rows in devices.items()},
-            {t: Limits.learn(np.stack(rows), self.margin) for t, rows in tags.items()},
+            {d: learn(rows, self.features) for d, rows in devices.items()},
+            {t: learn(rows, self.tag_columns) for t, rows in tags.items()},
             len(self._windows),
         )

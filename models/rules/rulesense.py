@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cellwatch.models.types import F32, F64, FeatureWindow
 
 POINTS_CAP = 3.0  # one wild feature alone stays SUSPICIOUS
+MIN_PACKETS = 5  # statistics over fewer packets are chance; counts are judged all the same
 MAX_VIOLATIONS = 8  # per device, the gravest first
 # Tag columns worth a limit each; avg, min and max move together, so one of them speaks.
 JUDGED_TAG_COLUMNS = ("avg", "std_deviation", "slope", "good_ratio", "staleness", "zscore", "residual")
@@ -63,6 +64,9 @@ class RuleSense:
         self.settings = settings or RuleSettings()
         self._tag_columns = np.array([profile.tag_columns.index(c) for c in JUDGED_TAG_COLUMNS])
         self._sensor = np.array([f.startswith("sensor_") for f in profile.features])
+        self._statistics = np.array([f.startswith("network_") and not f.endswith("_count") for f in profile.features])
+        packets = "network_packets_all_count"
+        self._packets = profile.features.index(packets) if packets in profile.features else None
 
     def judge(self, window: FeatureWindow) -> Verdicts:
         """Verdicts for all devices of `window`. ValueError if the window has another schema.
@@ -107,6 +111,8 @@ class RuleSense:
             excess = limits.excess(window.values[i])
             if device in window.held:
                 excess[self._sensor] = 0.0
+            if self._packets is not None and not window.values[i, self._packets] >= MIN_PACKETS:
+                excess[self._statistics] = 0.0
             self._collect(i, device, self.profile.features, window.values[i], limits, excess, points, violations)
 
     def _tags(self, window: FeatureWindow, points: F64, violations: list[list[tuple[float, Violation]]]) -> None:

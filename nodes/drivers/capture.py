@@ -97,7 +97,7 @@ class FileCapture:
             head = self._file.read(4)
             self._file.seek(0)
             if head[:2] == b"\x1f\x8b":
-                self._file = cast("IO[bytes]", gzip.open(self._file))
+                self._file = cast("IO[bytes]", gzip.open(self._file))  # noqa: SIM115
                 head = self._file.read(4)
                 self._file.seek(0)
         except (OSError, EOFError, zlib.error) as error:

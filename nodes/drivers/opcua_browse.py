@@ -184,6 +184,8 @@ class Browser:
                 out.problems[rule.source] = f"{len(matches)} variables match; name the namespace"
             else:
                 fresh = [m for m in matches if m.node_id not in owned]
+                if not fresh and not rule.wild:
+                    out.problems[rule.source] = "an entry above owns this variable; put this one first"
                 owned.update(m.node_id for m in fresh)
                 candidates += [(rule, m) for m in fresh]
         await self._describe(candidates, plc, out)

@@ -248,7 +248,10 @@ class Decoder:
         room = _view(data, at + 4, order).astype(np.int64) - 32
         wrong = np.flatnonzero((length > room) | (face >= len(self._interfaces)))
         if len(wrong):  # believe nothing behind it
-            self.damage = f"{self.name}: damaged at byte {self._place + places[wrong[0]]}: a packet that does not fit its block"
+            self.damage = (
+                f"{self.name}: damaged at byte {self._place + places[wrong[0]]}: "
+                "a packet that does not fit its block"
+            )
             keep = int(wrong[0])
             at, face, length = at[:keep], face[:keep], length[:keep]
             if not keep:
@@ -281,7 +284,7 @@ class Decoder:
         ]
 
     def _old_packet(self, raw: bytes, position: int, kind: int, length: int) -> list[PacketBlock]:
-        """Decode a Simple or obsolete Packet Block: rare, one at a time; a simple one has no time of its own."""
+        """Decode a Simple or obsolete Packet Block; rare, a simple one has no time of its own."""
         if kind == _PB and length >= 32:
             face, _, high, low, captured, wire = struct.unpack_from(self._order + "HHIIII", raw, position + 8)
             offset = position + 28

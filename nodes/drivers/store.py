@@ -75,6 +75,7 @@ class Recorder:
         self._wake = threading.Condition()
         self._synced = threading.Condition()
         self._closing, self._deadline = False, 0.0
+        self._hurry = False  # somebody waits in `flush`
         self._unsynced: list[tuple[bytes, int]] = []
         self._forwarder: Forwarder | None = None
         target = None
@@ -145,6 +146,7 @@ class Recorder:
         """Wait until all that was appended is durable on disk; False if that took longer than `timeout` s."""
         with self._wake:
             goal = self._appended
+            self._hurry = True
             self._wake.notify()
 
         def done() -> bool:
@@ -175,10 +177,13 @@ class Recorder:
             with self._wake:
                 if not self._queue and not self._closing:
                     wait = max(0.0, due - time.monotonic()) if self._unsynced else None
-                    self._wake.wait_for(lambda: self._queue or self._closing, wait)
+                    self._wake.wait_for(lambda: self._queue or self._closing or self._hurry, wait)
                 closing = self._closing
             error = self._attempt(self._write_block)
-            if self._unsynced and (error or closing or time.monotonic() >= due):
+            with self._wake:
+                hurry = self._hurry
+                self._hurry = hurry and bool(self._queue)
+            if self._unsynced and (error or closing or hurry or time.monotonic() >= due):
                 error = self._attempt(self._sync) or error
                 due = time.monotonic() + self.settings.sync_s
             if error is None:

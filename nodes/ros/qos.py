@@ -30,6 +30,7 @@ TOPICS = {
     "tags": TAGS,
     "traffic": TRAFFIC,
     "tag_catalog": LATCHED,
+    "tag_snapshot": LATCHED,
     "feature_schema": LATCHED,
     "features": FEATURES,
     "verdicts/rules": VERDICTS,

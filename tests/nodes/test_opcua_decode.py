@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
@@ -66,7 +66,7 @@ def stock(data: bytes) -> list[tuple[int, float, int, int, int]]:
         variant, code = item.Value.Value, item.Value.StatusCode
         number = variant is not None and not variant.is_array and isinstance(variant.Value, bool | int | float)
         times_ns = [
-            0 if t is None else round((t.replace(tzinfo=UTC) - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() * 1e6)
+            0 if t is None else (t.replace(tzinfo=UTC) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
             for t in (item.Value.SourceTimestamp, item.Value.ServerTimestamp)
         ]
         value = float(variant.Value) if number else math.nan

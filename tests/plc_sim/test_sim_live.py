@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-import os
-import queue
 import signal
 import struct
-import subprocess
-import sys
-import threading
 import time
 
 import pytest
@@ -29,81 +23,20 @@ incidents:
 """
 
 
-class Plant:
-    """A live process whose events are collected."""
-
-    def __init__(self, *args, env=None):
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "cellwatch.plc_sim", *map(str, args)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={**os.environ, **(env or {})},
-            text=True,
-        )
-        self.events = queue.Queue()
-        self.seen = []
-        threading.Thread(target=self._read, daemon=True).start()
-        self.ready = self.wait("ready")
-
-    def _read(self):
-        for line in self.process.stdout:
-            self.events.put(json.loads(line))
-
-    def wait(self, event, timeout=15.0):
-        end = time.monotonic() + timeout
-        while (left := end - time.monotonic()) > 0:
-            with contextlib.suppress(queue.Empty):
-                got = self.events.get(timeout=left)
-                self.seen.append(got)
-                if got["event"] == event:
-                    return got
-        raise AssertionError(f"no {event} in {timeout} s; seen {self.seen}")
-
-    def start(self):
-        self.process.stdin.write("start\n")
-        self.process.stdin.flush()
-        return self.wait("started")
-
-    def stop(self):
-        """End of file on stdin: exit code and what it said on stderr."""
-        _, err = self.process.communicate(timeout=10)
-        return self.process.returncode, err
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.communicate()
-
-
-@contextlib.asynccontextmanager
-async def connected(plant, plc="PLC1"):
-    async with Client(plant.ready["endpoints"][plc]) as client:
-        ns = await client.get_namespace_index("urn:cellwatch:plc_sim")
-
-        async def tag(name):
-            return await client.nodes.objects.get_child([f"{ns}:{plc}", f"{ns}:{name}"])
-
-        yield client, tag
-
-
-def test_ready_start_write_safe_state_stop(tmp_path):
+def test_ready_start_write_safe_state_stop(live_plant, tmp_path):
     scenario = tmp_path / "early.yaml"
     scenario.write_text(EARLY)
     labels = tmp_path / "labels.json"
-    with Plant("--scenario", scenario, "--seed", 4, "--labels", labels) as plant:
+    with live_plant("--scenario", scenario, "--seed", 4, "--labels", labels) as plant:
         assert plant.ready["devices"]["02:00:00:00:01:01"] == "PLC1"
         assert "LIT101" in plant.ready["tags"]
 
         async def talk():
-            async with connected(plant) as (client, tag):
+            async with live_plant.connected(plant) as (client, tag):
                 got = []
 
                 class Handler:
-                    def datachange_notification(self, node, val, data):
+                    def datachange_notification(self, _node, val, data):
                         got.append((val, data.monitored_item.Value.SourceTimestamp))
 
                 level = await tag("LIT101")
@@ -175,14 +108,14 @@ def read_packets(path, count):
     return times
 
 
-def test_fifo_without_reader_then_two_readers_then_sigterm(tmp_path):
+def test_fifo_without_reader_then_two_readers_then_sigterm(live_plant, tmp_path):
     fifo = tmp_path / "tap.fifo"
-    with Plant("--scenario", "quiet", "--fifo", fifo) as plant:
+    with live_plant("--scenario", "quiet", "--fifo", fifo) as plant:
         time.sleep(1.0)  # nobody reads: the plant must not block
-        first = read_packets(fifo, 20)
+        first = read_packets(fifo, 10)
         assert abs(first[-1] - time.time()) < 1.0
-        time.sleep(0.5)  # that reader is gone now
-        second = read_packets(fifo, 20)
+        time.sleep(0.3)  # that reader is gone now
+        second = read_packets(fifo, 10)
         assert second[0] > first[-1]
         plant.process.send_signal(signal.SIGTERM)
         code, err = plant.stop()
@@ -193,10 +126,10 @@ def test_fifo_without_reader_then_two_readers_then_sigterm(tmp_path):
     assert not fifo.exists()
 
 
-def test_secured_server_lets_in_only_its_user(tmp_path):
+def test_secured_server_lets_in_only_its_user(live_plant, tmp_path):
     certs = tmp_path / "certs"
     args = ["--security", "basic256sha256", "--user", "cell", "--password-env", "PW", "--cert-dir", certs]
-    with Plant("--scenario", "quiet", *args, env={"PW": "s3cret"}) as plant:
+    with live_plant("--scenario", "quiet", *args, env={"PW": "s3cret"}) as plant:
         assert plant.ready["certificate"] == str(certs / "server_cert.der")
         assert (certs / "server_key.pem").stat().st_mode & 0o077 == 0
 
@@ -266,4 +199,4 @@ def test_taken_port_is_one_line(capsys):
         other.bind(("127.0.0.1", 0))
         other.listen()
         assert main(["--scenario", "quiet", "--port", str(other.getsockname()[1])]) == 2
-    assert "address already in use" in capsys.readouterr().err
+    assert "Address already in use; choose another --port" in capsys.readouterr().err

@@ -15,7 +15,10 @@ from cellwatch.plc_sim.recording import simulate
 from cellwatch.plc_sim.scenario import Scenario, Slot, load
 from cellwatch.plc_sim.tags import INDEX, TAGS
 
-ANALOG = [INDEX[t] for t in ("LIT101", "TIT101", "FIT101", "FIT102", "PIT101", "IIT101", "EIT101", "LIC101_CV", "TIC101_CV")]
+ANALOG = [
+    INDEX[t]
+    for t in ("LIT101", "TIT101", "FIT101", "FIT102", "PIT101", "IIT101", "EIT101", "LIC101_CV", "TIC101_CV")
+]
 
 
 def test_same_seed_same_bytes():
@@ -55,7 +58,9 @@ def test_benign_run_moves_but_is_stationary(quiet):
 
 
 def fault_run(name, size, seed, onset=15.0, duration=9.0, total=60.0):
-    plan = Scenario("one", onset_s=(onset, onset), incidents=(Slot("fault", (name,), (duration,) * 2, (size,) * 2),))
+    plan = Scenario(
+        "one", onset_s=(onset, onset), incidents=(Slot("fault", (name,), (duration,) * 2, (size,) * 2),)
+    )
     return simulate(plan, seed, total, network=False)
 
 

@@ -67,7 +67,10 @@ def test_single_values_stand_for_ranges():
         ("[1, 2", "line 1: not YAML"),
         ("- a\n", "expected keys and values"),
         (GOOD.replace("pump_wear", "pump_war"), "line 4: unknown fault 'pump_war'; allowed: pump_wear,"),
-        (GOOD.replace("fault: pump_wear", "attack: [dos/x]"), "line 4: unknown attack 'dos/x'; allowed: dos/syn-flood"),
+        (
+            GOOD.replace("fault: pump_wear", "attack: [dos/x]"),
+            "line 4: unknown attack 'dos/x'; allowed: dos/syn-flood",
+        ),
         (GOOD.replace("duration_s: 5", "duration_s: long"), "line 5: expected a number"),
         (GOOD.replace("duration_s: 5", "duration_s: [9, 5]"), "line 5: [9, 5] is upside down"),
         (GOOD + "    size: 2\n", "line 6: expected a number in 0..1"),

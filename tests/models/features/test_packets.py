@@ -1,0 +1,258 @@
+"""The parser against tshark, against broken bytes, and on each link type."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import struct
+import subprocess
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cellwatch.models.features import packets as pk
+from cellwatch.models.features.packets import PROTOCOLS, Packets, address, mac, parse
+from cellwatch.models.types import PacketBlock
+from cellwatch.nodes.drivers.capture import open_source, read_all
+
+DATA = Path(os.environ.get("CELLWATCH_DATA", Path(__file__).parents[4] / "shared" / "data"))
+CAPTURES = [
+    "lemay_modbus/CnC_uploading_exe_modbus_6RTU_with_operate.pcap",
+    "pcaps/*/*.pcap",
+    "pcaps/*/*.pcapng",
+]
+NUMBERS = {
+    "frame.len": "wire_length", "ip.len": "ip_length", "ip.ttl": "ttl", "ip.hdr_len": "ip_header",
+    "ip.frag_offset": "fragment_offset", "ip.proto": "protocol", "tcp.srcport": "src_port", "tcp.dstport": "dst_port",
+    "udp.srcport": "src_port", "udp.dstport": "dst_port", "tcp.window_size_value": "window", "tcp.len": "payload_length",
+    "tcp.seq_raw": "seq", "tcp.ack_raw": "ack", "tcp.options.mss_val": "mss", "icmp.type": "icmp_type",
+    "icmp.code": "icmp_code", "arp.opcode": "arp", "ipv6.hlim": "ttl", "ip.version": "ip_version",
+}  # fmt: skip
+OTHERS = ["tcp.flags", "eth.src", "eth.dst", "ip.src", "ip.dst", "ipv6.src", "ipv6.dst", "arp.src.proto_ipv4",
+          "frame.time_epoch", "ip.flags", "vlan.id", "udp.length", "_ws.malformed", "icmpv6.type"]  # fmt: skip
+
+
+def block(*frames: bytes, link_type: int = 1, padding: int = 0) -> PacketBlock:
+    """A block of whole frames, one behind the other, with no byte to spare unless asked."""
+    size = [len(f) for f in frames]
+    data = np.frombuffer(b"".join(frames) + bytes(padding), dtype=np.uint8)
+    offset = np.array([0, *np.cumsum(size)[:-1]][: len(size)], dtype=np.int64)
+    length = np.array(size, dtype=np.uint32)
+    return PacketBlock(data, offset, length, length, np.arange(len(frames), dtype=np.int64), link_type)
+
+
+def ipv4(payload: bytes, protocol: int, *, flags: int = 0x4000, options: bytes = b"", ttl: int = 64) -> bytes:
+    ihl = 5 + len(options) // 4
+    head = struct.pack(">BBHHHBBH4s4s", 0x40 | ihl, 0, ihl * 4 + len(payload), 1, flags, ttl, protocol, 0,
+                       bytes([10, 0, 0, 1]), bytes([10, 0, 0, 2]))  # fmt: skip
+    return head + options + payload
+
+
+def tcp(payload: bytes = b"", flags: int = 0x18, options: bytes = b"", sport: int = 40000, dport: int = 502) -> bytes:
+    doff = 5 + len(options) // 4
+    return struct.pack(">HHIIBBHHH", sport, dport, 7, 9, doff << 4, flags, 4096, 0, 0) + options + payload
+
+
+def ethernet(payload: bytes, kind: int = 0x0800, tags: bytes = b"") -> bytes:
+    return bytes.fromhex("020000000002020000000001") + tags + struct.pack(">H", kind) + payload
+
+
+def test_every_field_of_every_capture_agrees_with_tshark() -> None:
+    if shutil.which("tshark") is None:
+        pytest.skip("tshark is not installed (apt-get install tshark)")
+    files = [path for pattern in CAPTURES for path in sorted(DATA.glob(pattern))]
+    if not files:
+        pytest.skip(f"no captures under {DATA}; set CELLWATCH_DATA")
+    if not os.environ.get("CELLWATCH_ALL_CAPTURES"):
+        files = files[::9]  # `make soak` takes all
+    names = list(NUMBERS) + OTHERS
+    compared = 0
+    for path in files:
+        command = ["tshark", "-r", str(path), "-T", "fields", "-E", "occurrence=f", "-E", "separator=|",
+                   "-o", "tcp.desegment_tcp_streams:FALSE", "-o", "ip.defragment:FALSE", "-o", "ipv6.defragment:FALSE"]  # fmt: skip
+        command += [word for name in names for word in ("-e", name)]
+        text = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+        rows = [dict(zip(names, line.split("|"), strict=True)) for line in text.splitlines()]
+        source = open_source(path)
+        at = 0
+        while not source.exhausted:
+            for raw in source.read():
+                packets = parse(raw)
+                compared += check(packets, rows[at : at + len(packets)], str(path), at)
+                at += len(packets)
+        assert at == len(rows), path
+    assert compared > 10_000
+
+
+def check(packets: Packets, rows: list[dict[str, str]], path: str, start: int) -> int:
+    """Compare each field that tshark shows; returns how many were compared."""
+    columns = {f.name: getattr(packets, f.name).tolist() for f in fields(packets) if f.name != "block"}
+    compared = 0
+    for i, row in enumerate(rows):
+        p = {name: column[i] for name, column in columns.items()}
+        where = f"{path} packet {start + i + 1}"
+        for theirs, ours in NUMBERS.items():
+            # Inside an ICMP error, and in tunnels, tshark shows the inner headers as well.
+            if theirs.startswith(("tcp.", "udp.")) and PROTOCOLS[p["app"]] in ("icmp", "icmpv6", "ip"):
+                continue
+            if theirs.startswith("ip.") and p["ip_version"] != 4:
+                continue
+            if theirs == "tcp.options.mss_val" and not p["tcp_flags"] & pk.SYN:
+                continue
+            if row[theirs] and not p["malformed"]:
+                want = int(row[theirs])
+                assert p[ours] == want, f"{where} {theirs}"
+                compared += 1
+        if row["tcp.flags"] and p["l4"] == pk.TCP:
+            assert p["tcp_flags"] == int(row["tcp.flags"], 16) & 0xFF, where
+        if row["eth.src"]:
+            assert mac(p["src_mac"]) == row["eth.src"], where
+        if row["eth.dst"]:
+            assert mac(p["dst_mac"]) == row["eth.dst"], where
+        for theirs, hi, lo in (
+            ("ip.src", "src_hi", "src_lo"), ("ip.dst", "dst_hi", "dst_lo"), ("ipv6.src", "src_hi", "src_lo"),
+            ("ipv6.dst", "dst_hi", "dst_lo"), ("arp.src.proto_ipv4", "src_hi", "src_lo"),
+        ):  # fmt: skip
+            if row[theirs] and (theirs.startswith("ipv6") == (p["ip_version"] == 6)):
+                assert address(p[hi], p[lo]) == row[theirs], f"{where} {theirs}"
+                compared += 1
+        if row["udp.length"] and p["l4"] == pk.UDP and not p["malformed"]:
+            assert p["payload_length"] + 8 == int(row["udp.length"]), where
+        if row["vlan.id"]:
+            assert p["vlan"] == int(row["vlan.id"]), where
+        if row["ip.flags"] and p["ip_version"] == 4:
+            assert p["ip_flags"] == int(row["ip.flags"], 16) >> (5 if int(row["ip.flags"], 16) > 7 else 0), where
+        seconds, part = row["frame.time_epoch"].split(".")
+        assert p["time_ns"] == int(seconds) * 10**9 + int(part.ljust(9, "0")), where
+    return compared
+
+
+def test_tcp_over_vlans() -> None:
+    inner = ipv4(tcp(b"\x00\x01\x00\x00\x00\x06\x01\x03\x00\x00\x00\x0a"), pk.TCP)
+    one = ethernet(inner, tags=struct.pack(">HH", 0x8100, 0x2005))
+    two = ethernet(inner, tags=struct.pack(">HHHH", 0x88A8, 100, 0x8100, 5))
+    p = parse(block(ethernet(inner), one, two))
+    assert p.vlan.tolist() == [0, 5, 100]
+    assert p.dst_port.tolist() == [502] * 3
+    assert p.payload_length.tolist() == [12] * 3
+    assert [PROTOCOLS[a] for a in p.app] == ["mbtcp"] * 3
+    assert not p.malformed.any()
+
+
+def test_options_mss_and_content() -> None:
+    syn = tcp(flags=2, options=b"\x01\x01\x02\x04\x05\xb4\x00\x00")
+    hello = tcp(b"HELF" + bytes(28), dport=51234)
+    p = parse(block(ethernet(ipv4(syn, pk.TCP, options=bytes([7, 4, 0, 0]))), ethernet(ipv4(hello, pk.TCP))))
+    assert p.mss.tolist() == [1460, 0]
+    assert p.ip_header.tolist() == [24, 20]
+    assert PROTOCOLS[p.app[0]] == "tcp"
+    assert PROTOCOLS[p.app[1]] == "opcua"
+
+
+def test_fragments_have_no_ports() -> None:
+    first = ethernet(ipv4(struct.pack(">HHHH", 5000, 6000, 4000, 0) + bytes(16), pk.UDP, flags=0x2000))
+    second = ethernet(ipv4(b"\xff" * 24, pk.UDP, flags=0x0003))
+    p = parse(block(first, second))
+    assert p.fragment.tolist() == [True, True]
+    assert p.fragment_offset.tolist() == [0, 24]
+    assert p.dst_port.tolist() == [6000, 0]
+    assert p.l4.tolist() == [pk.UDP, 0]
+    assert not p.malformed.any()
+
+
+def test_ipv6_extension_headers() -> None:
+    body = struct.pack(">HHHH", 546, 547, 12, 0) + b"abcd"
+    hop = bytes([60, 0, 1, 4, 0, 0, 0, 0])
+    dest = bytes([17, 0, 1, 4, 0, 0, 0, 0])
+    head = struct.pack(">IHBB", 0x60000000, len(hop + dest + body), 0, 7) + bytes(15) + b"\x01" + bytes(15) + b"\x02"
+    fragment = struct.pack(">BBHI", 17, 0, 0x0009, 1)
+    part = struct.pack(">IHBB", 0x60000000, 8 + len(body), 44, 7) + bytes(32) + fragment + body
+    p = parse(block(ethernet(head + hop + dest + body, 0x86DD), ethernet(part, 0x86DD)))
+    assert p.protocol.tolist() == [17, 17]
+    assert p.dst_port.tolist() == [547, 0]
+    assert p.fragment.tolist() == [False, True]
+    assert p.fragment_offset.tolist() == [0, 8]
+    assert address(int(p.src_hi[0]), int(p.src_lo[0])) == "::1"
+
+
+@pytest.mark.parametrize(
+    ("link_type", "head"),
+    [
+        (101, b""),
+        (228, b""),
+        (113, bytes.fromhex("0000 0001 0006 020000000001 0000 0800")),
+        (276, bytes.fromhex("0800 0000 00000002 0001 00 06 020000000001 0000")),
+    ],
+)
+def test_other_link_types(link_type: int, head: bytes) -> None:
+    p = parse(block(head + ipv4(tcp(b"xyz!"), pk.TCP), link_type=link_type))
+    assert p.dst_port.tolist() == [502]
+    assert p.src_mac.tolist() == [0x020000000001 if head else 0]
+    assert not p.malformed.any()
+
+
+def test_half_a_packet_is_malformed_and_keeps_to_itself() -> None:
+    whole = ethernet(ipv4(tcp(b"hello world!"), pk.TCP))
+    for cut in range(len(whole)):
+        p = parse(block(whole[:cut], whole))
+        assert p.dst_port[1] == 502
+        if cut < 54:
+            assert p.malformed[0], cut
+            assert p.dst_port[0] == 0, cut  # and not the port of the neighbour
+        else:
+            assert not p.malformed[0], cut  # cut in the payload: a snap length, all headers are there
+
+
+def test_refuses_what_it_cannot_read() -> None:
+    with pytest.raises(ValueError, match="link type 147"):
+        parse(block(b"abc", link_type=147))
+    outside = block(b"abcdef")
+    with pytest.raises(ValueError, match="outside"):
+        parse(PacketBlock(outside.data, outside.offset + 1, outside.length, outside.length, outside.time_ns, 1))
+    assert len(parse(block())) == 0
+
+
+FRAME = st.one_of(
+    st.binary(max_size=200),
+    st.builds(lambda b: ethernet(b), st.binary(max_size=120)),
+    st.builds(lambda b: ethernet(b, 0x86DD), st.binary(max_size=120)),
+    st.builds(lambda b, p: ethernet(ipv4(b, p)), st.binary(max_size=80), st.sampled_from([1, 6, 17, 41, 132])),
+    st.builds(lambda n, o: ethernet(ipv4(tcp(b"\x16\x03\x01x", 2, o), 6))[:n], st.integers(0, 90), st.just(b"\x02\x00" * 4)),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(FRAME, min_size=1, max_size=8), st.sampled_from([1, 101, 113, 276, 0]))
+def test_any_bytes_parse_and_no_packet_sees_its_neighbours(frames: list[bytes], link_type: int) -> None:
+    # What is parsed of a packet must not depend on the bytes around it: that proves no read outside of it.
+    alone = block(*frames, link_type=link_type)
+    noisy = np.frombuffer(b"".join(b"\xff" * 40 + f for f in frames) + b"\xff" * 300, dtype=np.uint8)
+    shift = alone.offset + 40 * np.arange(1, len(frames) + 1)
+    other = PacketBlock(noisy, shift, alone.length, alone.length, alone.time_ns, link_type)
+    a, b = parse(alone), parse(other)
+    for f in fields(Packets):
+        if f.name not in ("block", "payload"):
+            np.testing.assert_array_equal(getattr(a, f.name), getattr(b, f.name), err_msg=f.name)
+    assert (a.payload <= alone.offset + alone.length).all()
+    np.testing.assert_array_equal(a.payload - alone.offset, b.payload - shift)
+    assert (a.app < len(PROTOCOLS)).all()
+
+
+def test_spare_bytes_change_nothing() -> None:
+    frame = ethernet(ipv4(tcp(b"x" * 40), pk.TCP))
+    a, b = parse(block(frame)), parse(block(frame, padding=500))
+    for f in fields(Packets):
+        if f.name != "block":
+            np.testing.assert_array_equal(getattr(a, f.name), getattr(b, f.name))
+
+
+def test_reads_the_whole_collection() -> None:
+    files = sorted(DATA.glob("pcaps/*/*.pcap*"))
+    if not files:
+        pytest.skip(f"no captures under {DATA}; set CELLWATCH_DATA")
+    total = sum(len(parse(raw)) for path in files for raw in read_all(path))
+    assert total > 50_000
