@@ -5,11 +5,15 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := run
 .PHONY: run test soak lint setup clean
 .DELETE_ON_ERROR:
-unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE # the mark of another environment's ROS wheels
-unexport VIRTUAL_ENV PYTHONHOME
+# Nothing of another environment may leak into this one: the mark of its ROS wheels, a sourced ROS 2.
+unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE VIRTUAL_ENV PYTHONHOME
+ifdef AMENT_PREFIX_PATH
+unexport AMENT_PREFIX_PATH CMAKE_PREFIX_PATH LD_LIBRARY_PATH PYTHONPATH RMW_IMPLEMENTATION
+endif
 
-PYTHON ?= $(firstword $(foreach p,python3 python3.14 python3.13 python3.12 python3.11 /usr/bin/python3,\
-  $(shell $(p) -c 'import sys; sys.version_info >= (3, 11) and print("$(p)")' 2>/dev/null)))
+# The first of these that is 3.11 or newer; looked for only when .venv is made.
+PYTHON = $(eval PYTHON := $$(shell for p in python3 /usr/bin/python3 python3.14 python3.13 python3.12 python3.11; do \
+  $$$$p -c "import sys; sys.exit(sys.version_info < (3, 11))" 2>/dev/null && echo $$$$p && break; done))$(PYTHON)
 # cpu or gpu: which ONNX Runtime and XGBoost. `make clean` before changing it.
 ACCELERATOR ?= $(if $(or $(wildcard /dev/nvidia0),$(shell command -v nvidia-smi)),gpu,cpu)
 
@@ -42,6 +46,7 @@ clean:
 	@$(if $(PYTHON),,echo "Cellwatch needs Python 3.11 or newer: apt-get install python3"; exit 2)
 	@$(prerequisites)
 	@echo "Cellwatch: making .venv with $$($(PYTHON) --version)"
+	@rm -rf build/msgs
 	@$(PYTHON) -m venv --clear .venv
 	@touch $@
 
@@ -50,7 +55,7 @@ clean:
 	@$(PIP) install --editable '.[$(ACCELERATOR),learn,ros-wheels]'
 	@touch $@
 
-.venv/.messages: $(shell find msgs -type f) .venv/.wheels
+.venv/.messages: $(shell find msgs) .venv/.wheels
 	@echo "Cellwatch: compiling its messages, once; this takes half a minute"
 	@mkdir -p build
 	@{ PATH="$(VENV)/bin:$$PATH" AMENT_PREFIX_PATH="$(VENV)" \

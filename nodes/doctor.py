@@ -196,9 +196,11 @@ def checks() -> list[Check]:
         program("tshark", use="reference in the tests", cure="apt-get install tshark"),
         program("node", use="third-party OPC UA server in the tests", cure="apt-get install nodejs npm"),
         program("mosquitto", use="MQTT in the tests", cure="apt-get install mosquitto"),
-        program("influxd", use="the embedded store needs no server", cure="apt-get install influxdb"),
+        program("influxd", use="the embedded store needs none", cure="apt-get install influxdb"),
         program(
-            "victoria-metrics", use="the embedded store needs no server", cure="apt-get install victoria-metrics"
+            "victoria-metrics",
+            use="the embedded store needs none",
+            cure="apt-get install victoria-metrics",
         ),
         live_capture(),
         space("disk", home, FREE_DISK_GB, cure="make room, or set CELLWATCH_HOME to a larger disk"),

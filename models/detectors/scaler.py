@@ -9,14 +9,18 @@ import numpy as np
 from cellwatch.models.types import F32, F64
 
 BOUND = 10.0  # scaled values beyond say "far out" as well at the bound
+STILL = 0.02  # standard deviation (compressed) below which a column told nothing in training
 
 
 @dataclass(frozen=True, slots=True)
 class Scaler:
-    """log-compressed, centred on the median, in units of the 5-95 % spread; NaN becomes the median."""
+    """log-compressed, centred on the median, in units of the 5-95 % spread; NaN becomes the median.
+
+    A column that stood still in training becomes 0: what it would say of a new value, nobody has learnt.
+    """
 
     centre: F64  # (c,)
-    scale: F64  # (c,), > 0
+    scale: F64  # (c,), 0 = dropped
 
     @classmethod
     def fit(cls, x: F32) -> Scaler:
@@ -25,11 +29,12 @@ class Scaler:
         low, centre, high = np.nanpercentile(z, [5, 50, 95], axis=0)
         spread = high - low
         std = np.nanstd(z, axis=0)
-        return cls(centre, np.where(spread > 1e-6, spread, np.where(std > 1e-6, std, 1.0)))
+        return cls(centre, np.where(std < STILL, 0.0, np.where(spread > STILL, spread, std)))
 
     def transform(self, x: F32) -> F32:
         """(n, c) float32 without NaN, within -BOUND..BOUND."""
-        z = (_compress(x) - self.centre) / self.scale
+        moving = self.scale > 0
+        z = np.where(moving, (_compress(x) - self.centre) / np.where(moving, self.scale, 1.0), 0.0)
         return np.clip(np.nan_to_num(z, nan=0.0), -BOUND, BOUND).astype(np.float32)
 
     def to_dict(self) -> dict[str, list[float]]:

@@ -271,6 +271,8 @@ class TrafficWindows:
         `skipped`).
         """
         if until_ns is None:
+            if not self._newest_ns:
+                return []
             until_ns = (self._newest_ns // self.window_ns + 1) * self.window_ns
         last = until_ns // self.window_ns
         if self._closed is not None and last <= self._closed:

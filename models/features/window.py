@@ -15,6 +15,7 @@ import numpy as np
 from cellwatch.models.features.baseline import TagBaseline
 from cellwatch.models.features.schema import SENSOR_COLUMNS, Schema
 from cellwatch.models.features.tags import (
+    AVG,
     GOOD_RATIO,
     MAX,
     MIN,
@@ -369,6 +370,7 @@ class FeatureAssembler:
         tag, value, status, time_ns = self._samples()
         past = time_ns < end_ns
         self._put_back(tag[~past], value[~past], status[~past], time_ns[~past])
+        before = self._state.value
         statistics, self._state = tag_windows(
             tag[past],
             value[past],
@@ -380,6 +382,9 @@ class FeatureAssembler:
             state=self._state,
         )
         modes, settled = self._modes(statistics, first)
+        # A tag that came to be known in the midst of this window shows only a part of it.
+        came = np.isnan(before) & np.isfinite(statistics[0, :, AVG])
+        settled[0, t.owner[came]] = False
         has_tags = np.isin(np.arange(len(t.devices)), t.owner)
         learning = self.commissioning
         baseline = self.baseline or self._provisional

@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from cellwatch.models.types import F32, F64, FeatureWindow
 
 VERSION = 1
+FEW_WINDOWS = 40
 # A tag that was ever silent for longer than this many windows while all was well reports on change or on an
 # event; its silence says nothing, and is not judged.
 EVENT_DRIVEN_WINDOWS = 5
-UNJUDGED = "sensor_tags_count"  # how the cell is set up, not how it behaves
+# How the cell is set up and how busy it is, not how it behaves; lost data shows as staleness.
+UNJUDGED = frozenset({"sensor_tags_count", "sensor_samples_count"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,8 @@ class Limits:
     def learn(cls, values: F32 | F64, margin: float) -> Limits:
         """Range of `values` (windows, c), widened by `margin` times its spread on both sides.
 
+        The range of n windows is left by the next one with probability 2 / (n + 1) in every column, so
+        the margin grows by 1 + FEW_WINDOWS / n when there was little to learn from.
         The spread has a floor of 5 % of the largest magnitude (and of 0.05 in absolute terms), so
         that a column that never moved does not turn a rounding error into an alarm.
         """
@@ -44,7 +48,8 @@ class Limits:
         high = np.max(x, axis=0, where=np.isfinite(x), initial=-np.inf)
         low[~seen] = high[~seen] = np.nan
         scale = np.maximum(high - low, np.maximum(0.05 * np.maximum(np.abs(low), np.abs(high)), 0.05))
-        return cls(low - margin * scale, high + margin * scale, scale)
+        room = margin * (1 + FEW_WINDOWS / max(len(x), 1)) * scale
+        return cls(low - room, high + room, scale)
 
     def excess(self, values: F32 | F64) -> F64:
         """Distance outside the range in units of `scale`, >= 0; 0 where either side is NaN."""
@@ -149,7 +154,7 @@ class ProfileBuilder:
             values = np.stack(rows)
             for j, column in enumerate(columns):
                 staleness = column in {"staleness", "sensor_staleness_max"}
-                if column == UNJUDGED or (staleness and np.nanmax(values[:, j], initial=0.0) > silent_s):
+                if column in UNJUDGED or (staleness and np.nanmax(values[:, j], initial=0.0) > silent_s):
                     values[:, j] = np.nan
             return Limits.learn(values, self.margin)
 

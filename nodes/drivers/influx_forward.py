@@ -338,7 +338,7 @@ class Forwarder:
             time.sleep(min(BACKOFF_S[0], max(0.0, self._deadline - time.monotonic())))
 
     def _step(self, writer: Writer) -> bool:
-        """Send the next blocks in one request; True if enough is left to go on at once."""
+        """Send the next blocks of one segment in one request; True if more is waiting."""
         lines, points, end = self._next()
         if lines:
             refused = self._send(writer, lines)
@@ -352,7 +352,7 @@ class Forwarder:
             self._lost += end.at - self._cursor.at - points  # holes: damaged, or deleted by retention
             self._cursor = end
             self._save()
-        return end is not None and (not lines or len(lines) >= self._batch_bytes // 2)
+        return end is not None and end.at < self._wal.synced_at
 
     def _next(self) -> tuple[bytes, int, Cursor | None]:
         """Lines to send next, their number, and the cursor behind them (None if there are none)."""

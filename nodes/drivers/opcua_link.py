@@ -305,8 +305,8 @@ class OpcuaLink:
                 await self._serve()
                 break  # asked to stop
             except (LinkError, *LOST) as error:
-                failure = self._explain(error)
                 was_connected = self.state is LinkState.CONNECTED
+                failure = self._explain(error, was_connected=was_connected)
                 self._end_stream()
                 fatal = isinstance(failure, AccessError | SettingsError)
                 wait_s = self.settings.backoff_max_s if fatal else wait_s
@@ -322,9 +322,9 @@ class OpcuaLink:
             await self._session.close()
             self._session = None
 
-    def _explain(self, error: Exception) -> LinkError:
-        if isinstance(error, LinkError):
-            return error
+    def _explain(self, error: Exception, *, was_connected: bool) -> LinkError:
+        if was_connected and isinstance(error, OSError | TimeoutError):
+            return UnreachableError(f"{self.settings.endpoint}: the connection was lost")
         return (self._session or Session(self.settings)).explain(error)
 
     async def _connect(self) -> None:

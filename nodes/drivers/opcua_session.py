@@ -122,6 +122,11 @@ class Session:
                     cure = "check user and password" if self.settings.user else "set user and password"
                 return AccessError(f"{where}: the server refuses the {who} ({name}); {cure}")
             return LinkError(f"{where}: {name}")
+        if isinstance(error, AssertionError):  # how asyncua tells a fault in answer to OpenSecureChannel
+            return AccessError(
+                f"{where}: the server refuses the secure channel; check security_policy, let the server trust "
+                "the certificate, and set server_certificate where it allows no unsecured discovery"
+            )
         if isinstance(error, OSError | asyncio.TimeoutError):
             text = getattr(error, "strerror", "") or str(error) or "timed out"
             hint = "is the server running, and are host and port right?"

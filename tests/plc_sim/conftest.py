@@ -29,7 +29,8 @@ class Plant:
         )
         self.events = queue.Queue()
         self.seen = []
-        threading.Thread(target=self._read, daemon=True).start()
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
         self.ready = self.wait("ready")
 
     def _read(self):
@@ -53,8 +54,10 @@ class Plant:
 
     def stop(self):
         """End of file on stdin: exit code and what it said on stderr."""
-        _, err = self.process.communicate(timeout=10)
-        return self.process.returncode, err
+        self.process.stdin.close()
+        err = self.process.stderr.read()
+        self.reader.join(10)
+        return self.process.wait(10), err
 
     def __enter__(self):
         return self
@@ -62,7 +65,10 @@ class Plant:
     def __exit__(self, *_):
         if self.process.poll() is None:
             self.process.kill()
-            self.process.communicate()
+        self.process.wait(10)
+        self.reader.join(10)
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
+            stream.close()
 
     @staticmethod
     @contextlib.asynccontextmanager

@@ -28,8 +28,8 @@ async function main() {
     securityPolicies: [options.secure ? SecurityPolicy.Basic256Sha256 : SecurityPolicy.None],
     allowAnonymous: !options.secure,
     userManager: { isValidUser: (name, password) => name === options.user && password === options.password },
-    disableDiscovery: true,
     serverCapabilities: {
+      minSupportedSampleRate: 0, // every change goes out: a missing sample is then a lost one
       maxMonitoredItems: 100000, maxMonitoredItemsPerSubscription: 100000, maxSubscriptions: 100,
       maxSubscriptionsPerSession: 100,
       operationLimits: { maxNodesPerRead: 300, maxNodesPerBrowse: 300, maxMonitoredItemsPerCall: 300 },
