@@ -19,7 +19,7 @@ ACCELERATOR ?= $(if $(or $(wildcard /dev/nvidia0),$(shell command -v nvidia-smi)
 
 VENV := $(CURDIR)/.venv
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
 run: setup
 	@$(BIN)/cellwatch run $(ARGS)

@@ -68,7 +68,9 @@ def run_link(endpoint: str, seconds: float, period_ms: int, options: dict[str, s
     gaps = [g for b in batches for g in b.gaps]
     period_ns = period_ms * 1_000_000
     excused = {k for g in gaps for k in range(g.start_ns // period_ns, g.end_ns // period_ns + 1)}
-    lost = holes(np.concatenate([b.tag for b in batches]), np.concatenate([b.value for b in batches]), excused)
+    lost = holes(
+        np.concatenate([b.tag for b in batches]), np.concatenate([b.value for b in batches]), excused
+    )
     delay = np.concatenate([b.received_ns - b.source_ns for b in batches]) / 1e6
     return {
         "client": "link" + (", Basic256Sha256" if options else ""), "notifications": n, "rate": n / wall,
@@ -157,7 +159,9 @@ def server(kind: str, tags: int, period_ms: int, pki: str, *, secure: bool) -> I
         child.wait()
 
 
-def client(endpoint: str, which: str, seconds: float, period_ms: int, options: dict[str, str]) -> dict[str, Any]:
+def client(
+    endpoint: str, which: str, seconds: float, period_ms: int, options: dict[str, str]
+) -> dict[str, Any]:
     request = json.dumps([endpoint, which, seconds, period_ms, options])
     done = subprocess.run(
         [sys.executable, __file__, "--client", request], check=True, stdout=subprocess.PIPE, text=True
@@ -180,7 +184,11 @@ def main() -> None:
         return
     if given.client:
         endpoint, which, seconds, period, options = json.loads(given.client)
-        row = asyncio.run(run_stock(endpoint, seconds)) if which == "stock" else run_link(endpoint, seconds, period, options)
+        row = (
+            asyncio.run(run_stock(endpoint, seconds))
+            if which == "stock"
+            else run_link(endpoint, seconds, period, options)
+        )
         print(json.dumps(row))
         return
     have_node = shutil.which("node") and (NODE / "node_modules" / "node-opcua").exists()
@@ -189,8 +197,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         pki = str(Path(folder) / "pki")
         with server(kind, given.tags, period_ms, pki, secure=False) as endpoint:
-            for which in ("stock", "link"):
-                rows.append(client(endpoint, which, given.seconds, period_ms, {}))
+            rows += [client(endpoint, which, given.seconds, period_ms, {}) for which in ("stock", "link")]
         if have_node:
             from cellwatch.nodes.drivers.opcua_settings import make_certificate
 
@@ -204,8 +211,12 @@ def main() -> None:
     if given.json:
         print(json.dumps({"server": kind, "tags": given.tags, "hz": given.hz, "rows": rows}, indent=1))
         return
-    print(f"{given.tags} tags at {given.hz:g} Hz from {kind}, {given.seconds:g} s each, {os.cpu_count()} cores\n")
-    print("| client | notifications/s | CPU each (us) | lost | gaps | dropped | source to link p50 / p99 (ms) |")
+    print(
+        f"{given.tags} tags at {given.hz:g} Hz from {kind}, {given.seconds:g} s each, {os.cpu_count()} cores\n"
+    )
+    print(
+        "| client | notifications/s | CPU each (us) | lost | gaps | dropped | source to link p50 / p99 (ms) |"
+    )
     print("|---|---|---|---|---|---|---|")
     for r in rows:
         p50, p99 = r.get("source_to_link_ms_p50"), r.get("source_to_link_ms_p99")

@@ -97,11 +97,11 @@ def updates_per_second(tags: int, hertz: float, seconds: float) -> tuple[float, 
     """Updates written and received per second, and the server's share of a core."""
     context = multiprocessing.get_context("spawn")
     ready, done, out = context.Event(), context.Event(), context.Queue()
-    server = context.Process(target=_serve, args=(tags, seconds, ready, out, hertz, done))
+    server = context.Process(target=_serve, daemon=True, args=(tags, seconds, ready, out, hertz, done))
     server.start()
     try:
-        received = asyncio.run(_subscribe(out.get(timeout=30), ready, seconds))
-        written, cpu = out.get(timeout=30)
+        received = asyncio.run(_subscribe(out.get(timeout=60), ready, seconds))
+        written, cpu = out.get(timeout=60)
     finally:
         done.set()
         server.join(10)
@@ -121,10 +121,10 @@ def main() -> None:
         ("with traffic, fault and attack", "demo", True),
     ):
         print(f"| plant seconds per CPU second, {label} | {plant_seconds(scenario, network, seconds):,.0f} |")
-    for tags, hertz in ((14, 10.0), (1000, 10.0), (3000, 10.0)):
+    for tags, hertz in ((14, 10.0), (1000, 10.0)):
         written, received, cpu = updates_per_second(tags, hertz, seconds)
         print(
-            f"| OPC UA, {tags} tags at {hertz:g} Hz: written / received | {written:,.0f} / {received:,.0f} /s, "
+            f"| OPC UA, {tags} tags at {hertz:g} Hz: written, received | {written:,.0f} / {received:,.0f} /s, "
             f"server {100 * cpu:.0f} % CPU |"
         )
 

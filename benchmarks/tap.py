@@ -2,10 +2,10 @@
 
     python benchmarks/tap.py [CAPTURE] [--packets 500000] [--json]
 
-Without CAPTURE the captures under CELLWATCH_DATA are repeated until there are `--packets`. One process, one core,
-one run each, one after the other. What a row does is in its last column: only ours computes all 64 columns. dpkt and
-scapy sum packets and bytes by device and second; tshark prints the ten fields that the columns need; nfstream keeps
-its flow statistics, without application names.
+Without CAPTURE the captures under CELLWATCH_DATA are repeated until there are `--packets`. One process, one
+core, one run each, one after the other. What a row does is in its last column: only ours computes all 64
+columns. dpkt and scapy sum packets and bytes by device and second; tshark prints the ten fields that the
+columns need; nfstream keeps its flow statistics, without application names.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ from cellwatch.models.features.traffic import TrafficWindows
 from cellwatch.nodes.drivers.capture import read_all
 
 DATA = Path(os.environ.get("CELLWATCH_DATA", Path(__file__).parents[2] / "shared" / "data"))
-FIELDS = "frame.time_epoch frame.len eth.src eth.dst ip.src ip.dst tcp.flags tcp.window_size_value ip.ttl ip.len".split()
+FIELDS = (
+    "frame.time_epoch", "frame.len", "eth.src", "eth.dst", "ip.src", "ip.dst", "tcp.flags",
+    "tcp.window_size_value", "ip.ttl", "ip.len",
+)  # fmt: skip
 
 
 def build(path: Path, packets: int) -> None:

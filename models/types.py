@@ -78,7 +78,7 @@ class TagInfo:
     high: float = float("nan")
     period_s: float = 0.1  # revised sampling interval
     writable: bool = False
-    role: str = ""  # "" | "mode": an integer operating mode of the device
+    role: str = ""  # "" | "mode": integer operating mode of the device | "command": set by the cell's response
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,8 @@ from cellwatch.nodes.plant import Plant
 START_TIMEOUT_S = 60.0
 CONNECT_TIMEOUT_S = 10.0
 KEPT_RUNS = 20
+LEARNING_WINDOWS = 40
+MIN_WINDOW_S = 0.1
 
 
 def home() -> Path:
@@ -107,6 +109,10 @@ class CellRun:
         if kind == "sim" and not self.options.capture:
             self.cell = replace(self.cell, tap=replace(self.cell.tap, source=str(self.run_folder / "packets.fifo")))
         self.commissioning_s = float(self.ready.get("commission_s", 0.0))
+        if kind == "replay":
+            # However fast the file is played, the learning period holds enough windows to learn from.
+            fits = max(self.commissioning_s / LEARNING_WINDOWS, MIN_WINDOW_S)
+            self.cell = replace(self.cell, window_s=min(self.cell.window_s, fits))
 
     def artifacts(self, trained: Path | None) -> Artifacts:
         """Files for the nodes: a trained folder, or the cell's own profile that commissioning will write."""

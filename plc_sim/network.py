@@ -14,6 +14,7 @@ import struct
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cellwatch.plc_sim import opcua_wire
 from cellwatch.plc_sim.frames import (
@@ -134,6 +135,7 @@ class Network:
         for each in self.hosts.values():
             each.ident = int(rng.integers(65536))
         self.queue: list[tuple[int, bytes]] = []
+        self.held: list[Block] = []  # answers to an attack that are due after the tick
         self.values: tuple[float, ...] = (0.0,) * len(POLLED)
         self.delay_ns = 0  # extra time PLC1 takes to answer (under attack)
         self.habits = self._habits(start_ns)
@@ -153,7 +155,11 @@ class Network:
             self.queue = [item for item in self.queue if item[0] >= end_ns]
         else:
             self.queue = []
-        return merge(ready, extra)
+        blocks = [*self.held, *extra]
+        self.held = [
+            _part(block, block.time_ns >= end_ns) for block in blocks if (block.time_ns >= end_ns).any()
+        ]
+        return merge(ready, [_part(block, block.time_ns < end_ns) for block in blocks])
 
     def connect(self, client: str, server: str, port: int) -> Tcp:
         """Make a new connection with a random client port and sequence numbers."""
@@ -324,6 +330,11 @@ class Network:
             (closed + 2 * gap, tcp.segment(1, FIN | ACK)),
             (closed + 3 * gap, tcp.segment(0, ACK)),
         ]
+
+
+def _part(block: Block, chosen: NDArray[np.bool_]) -> Block:
+    """Keep the chosen frames of a block."""
+    return Block(block.time_ns[chosen], block.rows[chosen])
 
 
 def _ntp_time(time_ns: int) -> bytes:

@@ -17,7 +17,7 @@ class TagSpec:
     low: float = float("nan")
     high: float = float("nan")
     writable: bool = False
-    role: str = ""  # "" | "mode"
+    role: str = ""  # "" | "mode" | "command"
     device: str = "PLC1"
     kind: str = "float"  # "float" | "int" | "bool": Double, Int32 or Boolean in OPC UA
     about: str = ""
@@ -36,9 +36,18 @@ TAGS: tuple[TagSpec, ...] = (
     TagSpec("LIC101_CV", "%", 0, 100, about="output of the level controller to P101"),
     TagSpec("TIC101_CV", "%", 0, 100, about="output of the temperature controller to H101"),
     TagSpec("XS101_MODE", "", 0, 2, role="mode", kind="int", about="0 auto, 1 manual, 2 safe state"),
-    TagSpec("XS101_SAFE", "", 0, 1, writable=True, kind="bool", about="true: go to the safe state"),
     TagSpec(
-        "XS102_LOCK", "", 0, 1, writable=True, kind="bool", about="true: refuse set-points from the network"
+        "XS101_SAFE", "", 0, 1, writable=True, role="command", kind="bool", about="true: go to the safe state"
     ),
+    TagSpec(
+        "XS102_LOCK",
+        "",
+        0,
+        1,
+        writable=True,
+        role="command",
+        kind="bool",
+        about="true: refuse set-points from the network",
+    ),  # fmt: skip
 )
 INDEX = {tag.name: i for i, tag in enumerate(TAGS)}

@@ -29,29 +29,11 @@ MODELS = {
     "datasets": set(),
 }
 ROS = {"rclpy", "rcl_interfaces", "launch", "launch_ros", "ament_index_python", "builtin_interfaces"}
-# sockets, clocks, processes, threads, other people's servers, the log
-WORLD = set(
-    [
-        "socket",
-        "select",
-        "ssl",
-        "asyncio",
-        "http",
-        "urllib",
-        "urllib3",
-        "requests",
-        "asyncua",
-        "influxdb_client",
-        "time",
-        "threading",
-        "subprocess",
-        "multiprocessing",
-        "signal",
-        "logging",
-        "typer",
-        "rich",
-    ]
-)
+WORLD = {
+    *("socket", "select", "ssl", "http", "urllib", "urllib3", "requests"),
+    *("time", "asyncio", "threading", "subprocess", "multiprocessing", "signal"),
+    *("asyncua", "influxdb_client", "logging", "typer", "rich"),
+}
 CLOCK_CALLS = {"now", "utcnow", "today"}
 NETWORKS = {"models/detectors", "models/ewad", "models/drift"}  # where torch may be imported
 

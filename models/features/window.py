@@ -56,6 +56,7 @@ class _Tags:
     low: F64
     high: F64
     mode_tag: I64  # (d,) index of the device's mode tag, -1 = none
+    command: Bool  # (m,) tags with role "command"
     place: dict[str, I64]  # PLC -> catalogue index to tag index
     keys: tuple[tuple[str, str], ...]  # (PLC, name) of each tag
 
@@ -310,6 +311,7 @@ class FeatureAssembler:
             np.array([tag.low for tag in infos], dtype=np.float64),
             np.array([tag.high for tag in infos], dtype=np.float64),
             mode,
+            np.array([tag.role == "command" for tag in infos], dtype=bool),
             place,
             tuple(keys),
         )
@@ -396,7 +398,10 @@ class FeatureAssembler:
             scores = baseline.score(statistics, modes, judged, devices=t.devices)
         else:
             scores = np.full((*statistics.shape[:2], 4), np.nan)
+        # What the cell itself sets in response is no evidence about the process.
+        scores[:, t.command] = np.nan
         tags32 = np.concatenate([statistics, scores], axis=2).astype(np.float32)
+        tags32[:, t.command] = np.nan
         sensors = self._sensors(statistics, scores)
         held = has_tags & ~judged
         windows = []

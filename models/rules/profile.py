@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from cellwatch.models.types import F32, F64, FeatureWindow
 
 VERSION = 1
-FEW_WINDOWS = 40
+FEW_WINDOWS = 20
 # A tag that was ever silent for longer than this many windows while all was well reports on change or on an
 # event; its silence says nothing, and is not judged.
 EVENT_DRIVEN_WINDOWS = 5

@@ -126,7 +126,9 @@ def ticks_to_ns(ticks: Any) -> I64:
     [100, 0]
     """
     wide = np.asarray(ticks, dtype=np.int64)
-    return np.where(wide > 0, (np.clip(wide, EPOCH_TICKS - _SPAN, EPOCH_TICKS + _SPAN) - EPOCH_TICKS) * 100, 0)
+    return np.where(
+        wide > 0, (np.clip(wide, EPOCH_TICKS - _SPAN, EPOCH_TICKS + _SPAN) - EPOCH_TICKS) * 100, 0
+    )
 
 
 def _numbers(records: Any, key: int) -> F64:

@@ -23,7 +23,7 @@ from typing import Any
 
 import yaml
 
-ROLES = ("", "mode")
+ROLES = ("", "mode", "command")
 TRIGGERS = ("status", "value", "timestamp")  # OPC UA Part 4, 7.10: DataChangeTrigger 0, 1, 2
 
 

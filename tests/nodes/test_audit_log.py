@@ -27,8 +27,18 @@ def test_lines_and_times(tmp_path):
         log.armed(True, user="anna", reason="shift start")
     command, result, armed = read(tmp_path / "deep" / "audit.jsonl")
     assert command["time"] == "2023-11-14T22:13:20.123456Z"
-    assert (command["event"], command["source"], command["value"], command["armed"]) == ("command", "fusion", 1.5, True)
-    assert (result["event"], result["status"], result["error"], result["read_back"]) == ("result", "REFUSED", "why", None)
+    assert (command["event"], command["source"], command["value"], command["armed"]) == (
+        "command",
+        "fusion",
+        1.5,
+        True,
+    )
+    assert (result["event"], result["status"], result["error"], result["read_back"]) == (
+        "result",
+        "REFUSED",
+        "why",
+        None,
+    )
     assert (armed["event"], armed["source"], armed["reason"]) == ("armed", "anna", "shift start")
 
 

@@ -42,7 +42,9 @@ def free_port() -> int:
 
 
 class _Users:
-    def get_user(self, iserver: Any, username: Any = None, password: Any = None, certificate: Any = None) -> Any:
+    def get_user(
+        self, iserver: Any, username: Any = None, password: Any = None, certificate: Any = None
+    ) -> Any:
         del iserver, certificate
         return User(role=UserRole.User) if (username, password) == ("anna", "secret") else None
 
@@ -119,9 +121,10 @@ class Plc:
         self.call(self.server.write_attribute_value(self.nodes[name].nodeid, data))
 
     def stop(self) -> None:
-        if self.running:
-            self.running = False
-            self.call(self._stop())
+        if not self.running:
+            return
+        self.running = False
+        self.call(self._stop())
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join(5)
 
@@ -143,8 +146,25 @@ class Plc:
         self.call(self._each(action))
 
 
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Plc]:
+    server = Plc(free_port()).start()
+    yield server
+    server.stop()
+
+
 @pytest.fixture
-def plc() -> Iterator[Plc]:
+def plc(shared: Plc) -> Plc:
+    """The server that the tests share (starting one takes seconds), set back to its beginning."""
+    shared.frozen = set()
+    time.sleep(0.15)  # every value has moved on
+    shared.write("SP", ua.Variant(1.0, ua.VariantType.Float))
+    return shared
+
+
+@pytest.fixture
+def mortal() -> Iterator[Plc]:
+    """A server of the test's own, to be stopped."""
     server = Plc(free_port()).start()
     yield server
     server.stop()
@@ -152,10 +172,12 @@ def plc() -> Iterator[Plc]:
 
 @contextlib.contextmanager
 def linked(endpoint: str, tags: str = WILD, **options: Any) -> Iterator[OpcuaLink]:
-    audit, source = options.pop("audit", None), options.pop("source", "test")
+    audit, source, wait_s = options.pop("audit", None), options.pop("source", "test"), options.pop("wait_s", 10)
     base = {"publishing_interval_s": 0.05, "keep_alive_s": 0.2, "retry_tags_s": 0.5, "backoff_max_s": 0.5}
-    link = OpcuaLink(LinkSettings("plc1", endpoint, **(base | options)), TagMap.parse(tags), audit=audit, source=source)
-    link.start(wait_s=10)
+    link = OpcuaLink(
+        LinkSettings("plc1", endpoint, **(base | options)), TagMap.parse(tags), audit=audit, source=source
+    )
+    link.start(wait_s=wait_s)
     try:
         yield link
     finally:
@@ -202,7 +224,13 @@ tags:
         assert (tag["A0"].unit, tag["A0"].low, tag["A0"].high, tag["A0"].device) == ("Cel", 0.0, 80.0, "PLC1")
         assert (tag["A1"].low, tag["A1"].high) == (-5.0, 5.0)
         third = tag["third"]
-        assert (third.unit, third.low, third.high, third.role, third.device) == ("bar", 1.0, 2.0, "mode", "pump")
+        assert (third.unit, third.low, third.high, third.role, third.device) == (
+            "bar",
+            1.0,
+            2.0,
+            "mode",
+            "pump",
+        )
         assert "A3" not in tag  # the first entry owns it
         assert sum(t.name == "TEXT" for t in link.catalog.tags) == 1  # named, not taken by the wildcard
         assert "not a number" in link.stats.problems[f"{plc.ns}:PLC1/{plc.ns}:TEXT"]
@@ -228,7 +256,9 @@ def test_bad_and_uncertain_are_carried_with_their_values(plc):
         plc.write("A0", 42.0, 0x40920000)  # UncertainSubNormal, roughly
         plc.write("A1", ua.Variant(None, ua.VariantType.Null), 0x80050000)
         plc.write("A2", 43.0, 0x808A0000)
-        seen.until(lambda s: len(s.samples("A2")) > 1 and len(s.samples("A1")) > 1 and len(s.samples("A0")) > 1)
+        seen.until(
+            lambda s: len(s.samples("A2")) > 1 and len(s.samples("A1")) > 1 and len(s.samples("A0")) > 1
+        )
         assert (seen.samples("A0")[-1], seen.samples("A0", "status")[-1]) == (42.0, 0x40920000)
         assert math.isnan(seen.samples("A1")[-1])
         assert seen.samples("A1", "status")[-1] == 0x80050000
@@ -256,20 +286,21 @@ tags:
         assert seen.samples("LATE") == [5.5]
         assert link.catalog_changes > changes
         assert link.catalog.tags[0].name == "A0"
+        plc.call(plc.server.delete_nodes([plc.call(plc.plc.get_child(f"{plc.ns}:LATE"))]))
         assert set(link.stats.problems) == {"ns=2;i=99999", "nsu=urn:nobody;i=1"}
 
 
-def test_restart_with_other_node_ids_keeps_indices_and_names_the_gap(plc):
+def test_restart_with_other_node_ids_keeps_indices_and_names_the_gap(mortal):
     other = None
     try:
-        with linked(plc.endpoint) as link:
+        with linked(mortal.endpoint) as link:
             seen = Collected(link).until(lambda s: len(s.samples("A5")) > 5)
             before = {t.name: (i, t.node_id) for i, t in enumerate(link.catalog.tags)}
             n = len(seen.batches)
-            plc.stop()
+            mortal.stop()
             seen.until(lambda _: link.stats.state is not LinkState.CONNECTED)
             last = max(seen.samples("A5", "source_ns"))
-            other = Plc(plc.port, pads=3, extra="NEW").start()
+            other = Plc(mortal.port, pads=3, extra="NEW").start()
             seen.until(lambda s: s.gaps and len(s.samples("NEW")) and len(s.samples("A5")) > 20)
             after = {t.name: (i, t.node_id) for i, t in enumerate(link.catalog.tags)}
             assert all(after[name][0] == before[name][0] for name in before)
@@ -278,7 +309,9 @@ def test_restart_with_other_node_ids_keeps_indices_and_names_the_gap(plc):
             (gap,) = seen.gaps
             assert gap.start_ns <= last < gap.end_ns
             assert link.stats.reconnects == 1
-            fresh = [v for b in seen.batches[n:] for v in b.source_ns[b.tag == after["A5"][0]] if v > gap.end_ns]
+            fresh = [
+                v for b in seen.batches[n:] for v in b.source_ns[b.tag == after["A5"][0]] if v > gap.end_ns
+            ]
             assert len(fresh) > 5
             assert all(not b.replayed for b in seen.batches)
             assert not link.stats.problems
@@ -305,19 +338,27 @@ def test_secured_with_user_and_certificate(tmp_path):
             assert link.settings.mode == "SignAndEncrypt"
             assert "secret" not in repr(link.settings)
         start = time.monotonic()
-        with pytest.raises(AccessError, match=r"refuses the user 'anna' .* check user and password"):
-            with linked(plc.endpoint, **(options | {"password_file": "", "password": "guess"})):
-                pass
+        with (
+            pytest.raises(AccessError, match=r"refuses the user 'anna' .* check user and password"),
+            linked(plc.endpoint, **(options | {"password_file": "", "password": "guess"})),
+        ):
+            pass
         assert time.monotonic() - start < 5
         with pytest.raises(LinkError):  # not the server that was pinned
-            with linked(plc.endpoint, **(options | {"server_certificate": str(wrong[0])}), request_timeout_s=1.0):
+            with linked(
+                plc.endpoint, **(options | {"server_certificate": str(wrong[0])}), request_timeout_s=1.0
+            ):
                 pass
-        with pytest.raises(SettingsError, match="offers no endpoint with Basic256Sha256 and Sign;"):
-            with linked(plc.endpoint, **(options | {"server_certificate": "", "security_mode": "Sign"})):
-                pass
-        with pytest.raises(SettingsError, match="cannot be read"):
-            with linked(plc.endpoint, **(options | {"certificate": str(tmp_path / "pw")})):
-                pass
+        with (
+            pytest.raises(SettingsError, match="offers no endpoint with Basic256Sha256 and Sign;"),
+            linked(plc.endpoint, **(options | {"server_certificate": "", "security_mode": "Sign"})),
+        ):
+            pass
+        with (
+            pytest.raises(SettingsError, match="cannot be read"),
+            linked(plc.endpoint, **(options | {"certificate": str(tmp_path / "pw")})),
+        ):
+            pass
         assert "PLC1" in browse(LinkSettings("p", plc.endpoint, **options))
     finally:
         plc.stop()
@@ -328,7 +369,10 @@ def test_secured_with_user_and_certificate(tmp_path):
     [
         ({"security_policy": "Basic256Sha256"}, "needs a client certificate"),
         ({"security_policy": "Basic128"}, "unknown security_policy 'Basic128'"),
-        ({"security_policy": "Basic256Sha256", "security_mode": "None"}, "leaves Basic256Sha256 without effect"),
+        (
+            {"security_policy": "Basic256Sha256", "security_mode": "None"},
+            "leaves Basic256Sha256 without effect",
+        ),
         ({"certificate": "x"}, "protects nothing"),
         ({"user": "a", "password_env": "NO_SUCH_VARIABLE_HERE"}, "NO_SUCH_VARIABLE_HERE .* is not set"),
         ({"password_file": "no/such/file"}, "password_file no/such/file does not exist"),
@@ -345,7 +389,9 @@ def test_settings_that_cannot_work_fail_at_once(options, says):
 
 def test_nobody_there_is_one_line():
     port = free_port()
-    with pytest.raises(UnreachableError, match=rf"opc.tcp://127.0.0.1:{port}: no answer .*is the server running"):
+    with pytest.raises(
+        UnreachableError, match=rf"opc.tcp://127.0.0.1:{port}: no answer .*is the server running"
+    ):
         OpcuaLink(LinkSettings("p", f"opc.tcp://127.0.0.1:{port}"), TagMap.parse(WILD)).start(wait_s=0.5)
     with pytest.raises(UnreachableError):
         browse(LinkSettings("p", f"opc.tcp://127.0.0.1:{port}"))
@@ -374,7 +420,9 @@ def test_overflow_is_counted_and_named(plc):
     plc.frozen = {"A0"}
     with linked(plc.endpoint) as link:
         seen = Collected(link).until(lambda s: s.samples("A0"))
-        plc.write("A0", 9.0, 0x00000480)  # asyncua's own queue runs over in silence, so the mark is set by hand
+        plc.write(
+            "A0", 9.0, 0x00000480
+        )  # asyncua's own queue runs over in silence, so the mark is set by hand
         seen.until(lambda s: sum(b.dropped for b in s.batches))
         assert link.stats.dropped == sum(b.dropped for b in seen.batches) == 1
         (gap,) = seen.gaps
@@ -404,7 +452,9 @@ def test_a_slow_reader_is_told_what_it_lost(plc):
 def test_a_dead_subscription_is_noticed_and_rebuilt(plc):
     with linked(plc.endpoint) as link:
         seen = Collected(link).until(lambda s: len(s.samples("A0")) > 3)
-        plc.each_subscription(lambda s: s._task.cancel())  # socket and session live, nothing is published any more
+        plc.each_subscription(
+            lambda s: s._task.cancel()
+        )  # socket and session live, nothing is published any more
         seen.until(lambda s: s.gaps)
         n = len(seen.samples("A0"))
         seen.until(lambda s: len(s.samples("A0")) > n + 3)
@@ -506,7 +556,9 @@ def test_live_values_equal_those_of_asyncua(plc):
     async def listen() -> None:
         async with Client(plc.endpoint) as client:
             subscription = await client.create_subscription(50, Handler())
-            await subscription.subscribe_data_change([client.get_node(plc.nodes[f"A{i}"].nodeid) for i in range(8)])
+            await subscription.subscribe_data_change(
+                [client.get_node(plc.nodes[f"A{i}"].nodeid) for i in range(8)]
+            )
             await asyncio.sleep(1.0)
 
     with linked(plc.endpoint) as link:
@@ -548,7 +600,10 @@ def command(tag: str, value: float, name: str = "c1") -> Command:
 
 
 def test_writes_are_confirmed_and_on_record(plc, tmp_path):
-    with AuditLog(tmp_path / "audit") as audit, linked(plc.endpoint, WRITES, audit=audit, source="fusion") as link:
+    with (
+        AuditLog(tmp_path / "audit") as audit,
+        linked(plc.endpoint, WRITES, audit=audit, source="fusion") as link,
+    ):
         link.submit(command("SP", 5.3, "a"), armed=True)
         link.submit(command("SP", 6.0, "b"), armed=False)
         link.submit(command("COUNT", 3.0, "c"), armed=True)  # the server refuses it
@@ -575,7 +630,9 @@ def test_writes_are_confirmed_and_on_record(plc, tmp_path):
 
 def test_a_value_that_does_not_stay_is_not_accepted(plc):
     plc.call(plc.nodes["A0"].set_writable())
-    tags = WRITES.replace('"Objects/*:PLC1/*:A0", writable: true', '"Objects/*:PLC1/*:A0", writable: true, range: [-9, 9]')
+    tags = WRITES.replace(
+        '"Objects/*:PLC1/*:A0", writable: true', '"Objects/*:PLC1/*:A0", writable: true, range: [-9, 9]'
+    )
     forced = plc.server.iserver.aspace
 
     async def force() -> None:  # the PLC's own program overwrites the value in every scan
@@ -595,6 +652,7 @@ def test_a_value_that_does_not_stay_is_not_accepted(plc):
         assert result.status is CommandStatus.REFUSED
         assert result.read_back == 0.5
         assert "not confirmed: the PLC shows 0.5" in result.error
+    del forced.write_attribute_value
 
 
 @pytest.mark.skipif(not __import__("os").path.exists("/dev/full"), reason="needs /dev/full")
@@ -607,9 +665,9 @@ def test_nothing_is_sent_that_cannot_be_recorded(plc):
         assert plc.call(plc.nodes["SP"].read_value()) == 1.0
 
 
-def test_without_a_connection_commands_are_refused(plc):
-    with linked(plc.endpoint, WRITES) as link:
-        plc.stop()
+def test_without_a_connection_commands_are_refused(mortal):
+    with linked(mortal.endpoint, WRITES) as link:
+        mortal.stop()
         Collected(link).until(lambda _: link.stats.state is not LinkState.CONNECTED)
         link.submit(command("SP", 5.0), armed=True)
         assert wait_results(link, 1)[0].error == "the PLC is not connected"

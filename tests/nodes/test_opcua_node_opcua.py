@@ -46,7 +46,11 @@ def free_port() -> int:
 
 def start_server(**options: Any) -> subprocess.Popen[str]:
     server = subprocess.Popen(
-        ["node", "server.js", json.dumps(options)], cwd=HERE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        ["node", "server.js", json.dumps(options)],
+        cwd=HERE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
     )
     for line in server.stdout:
         if line.startswith("{"):
@@ -110,7 +114,9 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 @contextlib.contextmanager
 def linked(port: int, keys: dict[str, str], **options: Any) -> Iterator[OpcuaLink]:
     base = {k: v for k, v in keys.items() if k != "pki"} | {"backoff_max_s": 0.5}
-    link = OpcuaLink(LinkSettings("plc1", f"opc.tcp://127.0.0.1:{port}", **(base | options)), TagMap.parse(TAGS))
+    link = OpcuaLink(
+        LinkSettings("plc1", f"opc.tcp://127.0.0.1:{port}", **(base | options)), TagMap.parse(TAGS)
+    )
     link.start(wait_s=20)
     try:
         yield link
@@ -134,7 +140,9 @@ def account(link: OpcuaLink, batches: list[Any]) -> tuple[int, int, list[Any]]:
     source = np.concatenate([b.source_ns for b in batches])
     keep = counted[tag]
     tag, step, source = tag[keep], value[keep].astype(np.int64), source[keep]
-    np.testing.assert_array_equal(source, step * PERIOD_MS * 1_000_000)  # value and source time belong together
+    np.testing.assert_array_equal(
+        source, step * PERIOD_MS * 1_000_000
+    )  # value and source time belong together
     gaps = [g for b in batches for g in b.gaps]
     first, last = step.min(), step.max()
     seen = np.zeros((len(names), last - first + 1), dtype=bool)
@@ -154,7 +162,10 @@ def test_thousand_tags_secured_and_killed_in_the_middle(keys):
     server = start_server(**options)
     batches: list[Any] = []
     try:
-        with pytest.raises(AccessError, match="check user and password"), linked(options["port"], keys, password="no"):
+        with (
+            pytest.raises(AccessError, match="check user and password"),
+            linked(options["port"], keys, password="no"),
+        ):
             pass
         with linked(options["port"], keys) as link:
             collect(link, 3.0, batches)

@@ -96,7 +96,11 @@ def test_segments_match():
         ("tags: [{node: 'i=1', name: '{parent}'}]", "tags[0].name", "needs a path"),
         ("tags: [{path: 'a/*', name: b}]", "tags[0].name", "wildcard"),
         ("tags: [{path: 'a/*', writable: true}]", "tags[0].writable", "without wildcards"),
-        ("tags: [{node: 'i=1', name: a}, {node: 'i=2', name: a}]", "tags[1].name", "already the name of tags[0]"),
+        (
+            "tags: [{node: 'i=1', name: a}, {node: 'i=2', name: a}]",
+            "tags[1].name",
+            "already the name of tags[0]",
+        ),
         ("tags: [{node: 'i=1', name: a}, {node: 'i=1', name: b}]", "tags[1]", "already tags[0]"),
         ("defaults: {writable: true}\ntags: [{node: 'i=1'}]", "defaults.writable", "unknown key"),
         ("namespaces: {'a b': x}\ntags: [{node: 'i=1'}]", "namespaces", "short name"),

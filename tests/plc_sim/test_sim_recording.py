@@ -103,6 +103,7 @@ def test_attack_frames_lie_within_their_label():
         mac = np.frombuffer(bytes.fromhex(attack.devices[2].replace(":", "")), np.uint8)
         head = r.frames.data[r.frames.offset[:-1, None] + np.arange(14)]
         sent = (head[:, 6:12] == mac).all(1)
+        assert np.all(np.diff(r.frames.time_ns) >= 0)
         times = r.frames.time_ns[sent]
         assert times.min() >= attack.onset_ns
         assert times.max() < attack.end_ns + 5_000_000  # the last answers

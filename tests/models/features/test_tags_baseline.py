@@ -43,7 +43,12 @@ def run(samples: list[tuple[int, float, float, int]], *, first: int, windows: in
 
 def test_statistics_slope_and_quality() -> None:
     ramp = [(0, 10 + i / 10, 1e6 + 3 * i / 10, GOOD) for i in range(10)]
-    odd = [(1, 10.1, 5.0, GOOD), (1, 10.5, 900.0, BAD), (1, 10.6, float("nan"), GOOD), (1, 10.9, 7.0, UNCERTAIN)]
+    odd = [
+        (1, 10.1, 5.0, GOOD),
+        (1, 10.5, 900.0, BAD),
+        (1, 10.6, float("nan"), GOOD),
+        (1, 10.9, 7.0, UNCERTAIN),
+    ]
     out = run(ramp + odd, first=11, windows=1)[0]
     assert out[0, SLOPE] == pytest.approx(3.0, rel=1e-9)
     assert out[0, STD] == pytest.approx(pstdev([0.3 * i for i in range(10)]), rel=1e-9)
@@ -66,25 +71,36 @@ def test_a_silent_tag_holds_its_last_value_and_grows_stale() -> None:
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(
-        st.tuples(st.integers(0, 2), st.integers(0, 3999), st.floats(-1e3, 1e3), st.sampled_from([GOOD, BAD])),
+        st.tuples(
+            st.integers(0, 2), st.integers(0, 3999), st.floats(-1e3, 1e3), st.sampled_from([GOOD, BAD])
+        ),
         max_size=60,
     ),
     st.integers(1, 3),
 )
-def test_any_samples_in_any_cut_agree_with_the_reference(raw: list[tuple[int, int, float, int]], cut: int) -> None:
+def test_any_samples_in_any_cut_agree_with_the_reference(
+    raw: list[tuple[int, int, float, int]], cut: int
+) -> None:
     samples = [(tag, 10 + at / 1000, value, status) for tag, at, value, status in raw]
     out = run(samples, first=11, windows=4, tags=3)
     # The same windows, closed in two goes.
     tag, at, value, status = (
-        np.array([s[i] for s in samples], dtype=t) for i, t in ((0, np.int64), (1, float), (2, float), (3, np.uint32))
+        np.array([s[i] for s in samples], dtype=t)
+        for i, t in ((0, np.int64), (1, float), (2, float), (3, np.uint32))
     )
     at = np.rint(at * S).astype(np.int64)
-    a, state = tag_windows(tag, value, status, at, first_id=11, windows=cut, window_ns=S, state=TagState.empty(3))
+    a, state = tag_windows(
+        tag, value, status, at, first_id=11, windows=cut, window_ns=S, state=TagState.empty(3)
+    )
     b, _ = tag_windows(tag, value, status, at, first_id=11 + cut, windows=4 - cut, window_ns=S, state=state)
     np.testing.assert_array_equal(np.concatenate([a, b]), out)
     for w in range(4):
         for t in range(3):
-            mine = [v for k, s, v, q in samples if k == t and 10 + w <= round(s * 1000) / 1000 < 11 + w and q == GOOD]
+            mine = [
+                v
+                for k, s, v, q in samples
+                if k == t and 10 + w <= round(s * 1000) / 1000 < 11 + w and q == GOOD
+            ]
             if mine:
                 assert out[w, t, AVG] == pytest.approx(fmean(mine), abs=1e-9)
                 assert out[w, t, STD] == pytest.approx(pstdev(mine), abs=1e-9)
@@ -96,7 +112,11 @@ def benign(windows: int, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     level = 50 + 5 * np.sin(np.arange(windows) / 9) + rng.normal(0, 0.3, windows)
     values = np.zeros((windows, 3, 8))
-    values[:, 0, AVG], values[:, 1, AVG], values[:, 2, AVG] = level, 2 * level + rng.normal(0, 0.3, windows), 60.0
+    values[:, 0, AVG], values[:, 1, AVG], values[:, 2, AVG] = (
+        level,
+        2 * level + rng.normal(0, 0.3, windows),
+        60.0,
+    )
     values[:, :2, STD] = 0.3 + rng.normal(0, 0.03, (windows, 2))
     values[..., GOOD_RATIO] = 1
     return values

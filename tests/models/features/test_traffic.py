@@ -26,14 +26,37 @@ S = 1_000_000_000
 A, B, C = b"\x02\0\0\0\0\x0a", b"\x02\0\0\0\0\x0b", b"\xff" * 6
 
 
-def udp(src: bytes, dst: bytes, size: int = 20, sport: int = 5000, dport: int = 1883, frag: int = 0x4000) -> bytes:
-    ip = struct.pack(">BBHHHBBH4s4s", 0x45, 0, 28 + size, 1, frag, 64, 17, 0, b"\x0a\0\0" + src[-1:], b"\x0a\0\0" + dst[-1:])
+def udp(
+    src: bytes, dst: bytes, size: int = 20, sport: int = 5000, dport: int = 1883, frag: int = 0x4000
+) -> bytes:
+    ip = struct.pack(
+        ">BBHHHBBH4s4s",
+        0x45,
+        0,
+        28 + size,
+        1,
+        frag,
+        64,
+        17,
+        0,
+        b"\x0a\0\0" + src[-1:],
+        b"\x0a\0\0" + dst[-1:],
+    )
     return dst + src + b"\x08\0" + ip + struct.pack(">HHHH", sport, dport, 8 + size, 0) + bytes(size)
 
 
 def syn(src: bytes, dst: bytes) -> bytes:
-    ip = struct.pack(">BBHHHBBH4s4s", 0x45, 0, 44, 1, 0x4000, 128, 6, 0, b"\x0a\0\0" + src[-1:], b"\x0a\0\0" + dst[-1:])
-    return dst + src + b"\x08\0" + ip + struct.pack(">HHIIBBHHH", 9, 22, 0, 0, 0x60, 2, 1000, 0, 0) + b"\x02\x04\x05\xb4"
+    ip = struct.pack(
+        ">BBHHHBBH4s4s", 0x45, 0, 44, 1, 0x4000, 128, 6, 0, b"\x0a\0\0" + src[-1:], b"\x0a\0\0" + dst[-1:]
+    )
+    return (
+        dst
+        + src
+        + b"\x08\0"
+        + ip
+        + struct.pack(">HHIIBBHHH", 9, 22, 0, 0, 0x60, 2, 1000, 0, 0)
+        + b"\x02\x04\x05\xb4"
+    )
 
 
 def packets(*at: tuple[float, bytes]) -> Packets:
@@ -79,26 +102,34 @@ def reference(p: Packets, window_ns: int) -> dict[tuple[int, str], dict[str, flo
         stat("ip-length", [float(p.ip_length[i]) for i in ip])
         stat("mss", [float(p.mss[i]) for i in tcp if p.mss[i]])
         stat("packet-size", [float(p.wire_length[i]) for i in mine])
-        stat("payload-length", [float(p.payload_length[i]) + 8 * (p.l4[i] == pk.UDP) for i in mine if p.l4[i] in (6, 17)])
+        stat(
+            "payload-length",
+            [float(p.payload_length[i]) + 8 * (p.l4[i] == pk.UDP) for i in mine if p.l4[i] in (6, 17)],
+        )
         stat("tcp-flags", [float(p.tcp_flags[i]) for i in tcp])
         stat("time-delta", [float(delta[i]) for i in mine])
         stat("ttl", [float(p.ttl[i]) for i in ip])
         stat("window-size", [float(p.window[i]) for i in tcp])
         times = [int(p.time_ns[i]) for i in mine]
-        out["network_interval-packets"] = (max(times) - min(times)) / 1e6 / (len(mine) - 1) if len(mine) > 1 else math.nan
+        out["network_interval-packets"] = (
+            (max(times) - min(times)) / 1e6 / (len(mine) - 1) if len(mine) > 1 else math.nan
+        )
         parts = sum(bool(p.fragment[i]) for i in mine)
         out["network_fragmented-packets"] = parts
         out["network_fragmentation-score"] = parts / len(ip) if ip else math.nan
         out["network_packets_all_count"] = len(mine)
         for flag in ("fin", "syn", "rst", "psh", "ack", "urg"):
-            out[f"network_tcp-flags-{flag}_count"] = sum(bool(p.tcp_flags[i] & getattr(pk, flag.upper())) for i in tcp)
+            out[f"network_tcp-flags-{flag}_count"] = sum(
+                bool(p.tcp_flags[i] & getattr(pk, flag.upper())) for i in tcp
+            )
         for role in ("src", "dst"):
             out[f"network_packets_{role}_count"] = len(roles[role])
             out[f"network_protocols_{role}_count"] = len({p.app[i] for i in roles[role]})
         out["network_protocols_all_count"] = len({p.app[i] for i in mine})
         sides = {}
         for role, m, hi, lo, port in (
-            ("src", p.src_mac, p.src_hi, p.src_lo, p.src_port), ("dst", p.dst_mac, p.dst_hi, p.dst_lo, p.dst_port),
+            ("src", p.src_mac, p.src_hi, p.src_lo, p.src_port),
+            ("dst", p.dst_mac, p.dst_hi, p.dst_lo, p.dst_port),
         ):  # fmt: skip
             talk = [i for i in mine if p.src_lo[i] or p.dst_lo[i] or p.src_hi[i] or p.dst_hi[i]]
             sides["ips", role] = {(int(hi[i]), int(lo[i])) for i in talk}
@@ -128,14 +159,19 @@ def test_columns_are_those_of_datasense() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["lemay_modbus/CnC_uploading_exe_modbus_6RTU_with_operate.pcap", "pcaps/mqtt", "pcaps/iec61850", "pcaps/opcua"],
+    [
+        "lemay_modbus/CnC_uploading_exe_modbus_6RTU_with_operate.pcap",
+        "pcaps/mqtt",
+        "pcaps/iec61850",
+        "pcaps/opcua",
+    ],
 )
 @pytest.mark.parametrize("chunk", [97, 100_000])
 def test_every_column_agrees_with_the_plain_reference(name: str, chunk: int) -> None:
     path = DATA / name
     if not path.exists():
         pytest.skip(f"{path} is absent; set CELLWATCH_DATA")
-    file = path if path.is_file() else sorted(f for f in path.glob("*.pcap*") if f.stat().st_size < 400_000)[0]
+    file = path if path.is_file() else min(f for f in path.glob("*.pcap*") if f.stat().st_size < 400_000)
     blocks = list(read_all(file))
     whole = parse(blocks[0])
     n = min(len(whole), 1500)
@@ -143,11 +179,31 @@ def test_every_column_agrees_with_the_plain_reference(name: str, chunk: int) -> 
     for start in range(0, n, chunk):
         pick = slice(start, min(start + chunk, n))
         raw = blocks[0]
-        windows.add(parse(PacketBlock(raw.data, raw.offset[pick], raw.length[pick], raw.wire_length[pick], raw.time_ns[pick], raw.link_type)))
+        windows.add(
+            parse(
+                PacketBlock(
+                    raw.data,
+                    raw.offset[pick],
+                    raw.length[pick],
+                    raw.wire_length[pick],
+                    raw.time_ns[pick],
+                    raw.link_type,
+                )
+            )
+        )
     raw = blocks[0]
     first = slice(0, n)
     expected = reference(
-        parse(PacketBlock(raw.data, raw.offset[first], raw.length[first], raw.wire_length[first], raw.time_ns[first], raw.link_type)),
+        parse(
+            PacketBlock(
+                raw.data,
+                raw.offset[first],
+                raw.length[first],
+                raw.wire_length[first],
+                raw.time_ns[first],
+                raw.link_type,
+            )
+        ),
         2 * S,
     )
     found = 0
@@ -156,7 +212,11 @@ def test_every_column_agrees_with_the_plain_reference(name: str, chunk: int) -> 
         for device, row in zip(batch.devices, batch.values, strict=True):
             want = expected[batch.window_id, device]
             np.testing.assert_allclose(
-                row, [want[c] for c in NETWORK_COLUMNS], rtol=2e-6, atol=1e-9, err_msg=f"{device} {batch.window_id}"
+                row,
+                [want[c] for c in NETWORK_COLUMNS],
+                rtol=2e-6,
+                atol=1e-9,
+                err_msg=f"{device} {batch.window_id}",
             )
             found += 1
     assert found == len(expected) > 0
@@ -164,7 +224,9 @@ def test_every_column_agrees_with_the_plain_reference(name: str, chunk: int) -> 
 
 def test_grid_names_and_directions() -> None:
     windows = TrafficWindows(1.0, {"02:00:00:00:00:0A": "plc"})
-    windows.add(packets((100.0, udp(A, B)), (100.5, udp(B, A)), (100.999999999, syn(A, B)), (101.0, udp(A, C))))
+    windows.add(
+        packets((100.0, udp(A, B)), (100.5, udp(B, A)), (100.999999999, syn(A, B)), (101.0, udp(A, C)))
+    )
     first, second = windows.close(None)
     assert (first.window_id, first.start_ns, first.end_ns) == (101, 100 * S, 101 * S)
     assert first.devices == ("02:00:00:00:00:0b", "plc")
@@ -203,7 +265,14 @@ def test_quiet_windows_are_empty_batches_and_long_silence_is_skipped() -> None:
 
 def test_fragments_and_malformed() -> None:
     windows = TrafficWindows(1.0)
-    windows.add(packets((10.2, udp(A, B, frag=0x2000)), (10.3, udp(A, B, frag=0x0004)), (10.4, udp(A, B)), (10.5, udp(A, B)[:30])))
+    windows.add(
+        packets(
+            (10.2, udp(A, B, frag=0x2000)),
+            (10.3, udp(A, B, frag=0x0004)),
+            (10.4, udp(A, B)),
+            (10.5, udp(A, B)[:30]),
+        )
+    )
     (batch,) = windows.close(None)
     row = dict(zip(NETWORK_COLUMNS, batch.values[0].tolist(), strict=True))
     assert row["network_fragmented-packets"] == 2

@@ -31,7 +31,15 @@ def column(window: FeatureWindow, device: str, name: str) -> float:
     return float(window.values[window.devices.index(device), SCHEMA.names.index(name)])
 
 
-def batch(sequence: int, at: float, values: dict[int, float], *, plc: str = "plc1", status: int = 0, late: float = 0.0):
+def batch(
+    sequence: int,
+    at: float,
+    values: dict[int, float],
+    *,
+    plc: str = "plc1",
+    status: int = 0,
+    late: float = 0.0,
+):
     n = len(values)
     ns = round((T0 + at) * S)
     return TagBatch(
@@ -50,7 +58,9 @@ def traffic(second: int, devices: tuple[str, ...] = (), packets: float = 5.0) ->
     """Traffic of the window that begins at `second`."""
     values = np.full((len(devices), 64), np.nan, dtype=np.float32)
     values[:, NETWORK_COLUMNS.index("network_packets_all_count")] = packets
-    return TrafficBatch(T0 + second + 1, (T0 + second) * S, (T0 + second + 1) * S, NETWORK_COLUMNS, devices, values, 5)
+    return TrafficBatch(
+        T0 + second + 1, (T0 + second) * S, (T0 + second + 1) * S, NETWORK_COLUMNS, devices, values, 5
+    )
 
 
 def started(**more) -> FeatureAssembler:
@@ -183,7 +193,14 @@ def test_two_plcs_changed_catalogues_and_unknown_tags() -> None:
     assert window.devices == ("tank", "pump", "hmi", "mixer")
     assert window.tag_values[window.tags.index("plc1:LIT101"), AVG] == 5.5
     assert window.tag_values[window.tags.index("TIT201"), AVG] == 70
-    assert [window.devices[d] for d in window.tag_device] == ["tank", "tank", "pump", "tank", "mixer", "mixer"]
+    assert [window.devices[d] for d in window.tag_device] == [
+        "tank",
+        "tank",
+        "pump",
+        "tank",
+        "mixer",
+        "mixer",
+    ]
 
 
 def test_buffers_are_bounded() -> None:
@@ -203,17 +220,18 @@ def test_a_foreign_schema_is_refused() -> None:
     assert core.step(at(3))[0].values.shape == (1, 2)
 
 
-def recording(windows: int, *, seed: int = 0, modes: tuple[int, ...] = ()) -> tuple[list[TagBatch], list[TrafficBatch]]:
+def recording(
+    windows: int, *, seed: int = 0, modes: tuple[int, ...] = ()
+) -> tuple[list[TagBatch], list[TrafficBatch]]:
     """10 Hz tags, batches of 0.1 s, and traffic."""
     rng = np.random.default_rng(seed)
-    batches, flows = [], []
+    batches = []
     for i in range(windows * 10):
         t = i / 10 + 0.05
         mode = float(modes[i // 10] if modes else 1)
         level = 50 + 5 * math.sin(t / 20) + rng.normal(0, 0.2)
         batches.append(batch(i + 1, t, {0: level, 1: level / 20 + rng.normal(0, 0.02), 2: mode}))
-    for w in range(windows):
-        flows.append(traffic(w, ("tank", "pump"), float(rng.integers(10, 20))))
+    flows = [traffic(w, ("tank", "pump"), float(rng.integers(10, 20))) for w in range(windows)]
     return batches, flows
 
 
@@ -238,7 +256,12 @@ def test_online_equals_offline() -> None:
     assert len(online) > 120
     assert len(offline) >= len(online)
     for a, b in zip(online, offline, strict=False):
-        assert (a.window_id, a.devices, a.held, a.commissioning) == (b.window_id, b.devices, b.held, b.commissioning)
+        assert (a.window_id, a.devices, a.held, a.commissioning) == (
+            b.window_id,
+            b.devices,
+            b.held,
+            b.commissioning,
+        )
         np.testing.assert_allclose(a.values, b.values, rtol=1e-6)
         np.testing.assert_allclose(a.tag_values, b.tag_values, rtol=1e-6, atol=1e-7)
 
