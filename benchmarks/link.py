@@ -221,9 +221,8 @@ def main() -> None:
     for r in rows:
         p50, p99 = r.get("source_to_link_ms_p50"), r.get("source_to_link_ms_p99")
         delay = f"{p50:.0f} / {p99:.0f}" if p50 is not None else "-"
-        print(
-            f"| {r['client']} | {r['rate']:.0f} | {r['cpu_us']:.2f} | {r['lost']} | {r['gaps']} | {r['dropped']} | {delay} |"
-        )
+        counts = f"{r['lost']} | {r['gaps']} | {r['dropped']}"
+        print(f"| {r['client']} | {r['rate']:.0f} | {r['cpu_us']:.2f} | {counts} | {delay} |")
 
 
 if __name__ == "__main__":

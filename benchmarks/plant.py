@@ -124,7 +124,7 @@ def main() -> None:
     for tags, hertz in ((14, 10.0), (1000, 10.0)):
         written, received, cpu = updates_per_second(tags, hertz, seconds)
         print(
-            f"| OPC UA, {tags} tags at {hertz:g} Hz: written, received | {written:,.0f} / {received:,.0f} /s, "
+            f"| OPC UA, {tags} tags, {hertz:g} Hz: written, received | {written:,.0f}, {received:,.0f} /s, "
             f"server {100 * cpu:.0f} % CPU |"
         )
 

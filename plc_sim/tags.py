@@ -48,6 +48,6 @@ TAGS: tuple[TagSpec, ...] = (
         role="command",
         kind="bool",
         about="true: refuse set-points from the network",
-    ),  # fmt: skip
+    ),
 )
 INDEX = {tag.name: i for i, tag in enumerate(TAGS)}

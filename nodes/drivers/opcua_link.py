@@ -185,6 +185,8 @@ class OpcuaLink:
         """
         if self._thread is not None:
             raise RuntimeError("the link is already started")
+        if self.settings.secured and not self.settings.server_certificate:
+            self._log.warning("%s: any server is trusted; set server_certificate", self.settings.endpoint)
         ready = threading.Event()
         self._thread = threading.Thread(
             target=self._thread_main, args=(ready,), name=f"opcua-{self.settings.plc}", daemon=True
@@ -304,10 +306,12 @@ class OpcuaLink:
                 self._announce()
                 await self._serve()
                 break  # asked to stop
-            except (LinkError, *LOST) as error:
+            except Exception as error:  # whatever it is, the link comes back
+                if not isinstance(error, LinkError | OSError | TimeoutError | ua.UaError):
+                    self._log.exception("the link has stumbled over an error of its own")
                 was_connected = self.state is LinkState.CONNECTED
                 failure = self._explain(error, was_connected=was_connected)
-                self._end_stream()
+                self._acks = []
                 fatal = isinstance(failure, AccessError | SettingsError)
                 wait_s = self.settings.backoff_max_s if fatal else wait_s
                 level = logging.WARNING if was_connected or self._attempts == 0 else logging.DEBUG
@@ -317,7 +321,6 @@ class OpcuaLink:
                 with contextlib.suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(self._stop.wait(), wait_s)
                 wait_s = min(2 * wait_s, self.settings.backoff_max_s)
-        self._end_stream()
         if self._session is not None:
             await self._session.close()
             self._session = None
@@ -371,10 +374,6 @@ class OpcuaLink:
                 task.cancel()
             await asyncio.gather(*tasks, *repairs, return_exceptions=True)
 
-    def _end_stream(self) -> None:
-        """Forget what belonged to the connection that is gone."""
-        self._acks = []
-
     # -- resolve and subscribe -----------------------------------------------------------------------------
 
     async def _build(self) -> None:
@@ -391,6 +390,8 @@ class OpcuaLink:
         self._found = {}
         for found in resolved.tags:
             self._found[self._index.setdefault(found.name, len(self._index))] = found
+        for name in self._index.keys() - {found.name for found in resolved.tags}:
+            problems.setdefault(name, "was here before, is not found now")
         self._grow()
         self._publish_catalog({})
         order = sorted(self._found)
@@ -461,7 +462,8 @@ class OpcuaLink:
         old = self.catalog.tags if self.catalog else ()
         tags = list(old) + [TagInfo(name, "", "") for name in list(self._index)[len(old) :]]
         for index, found in self._found.items():
-            period_s = sampling.get(index) or max(found.rule.sampling_ms / 1000, 0.0)
+            known_s = old[index].period_s if index < len(old) else max(found.rule.sampling_ms / 1000, 0.0)
+            period_s = sampling.get(index) or known_s
             tags[index] = TagInfo(
                 found.name, found.node_id.to_string(), found.device, found.unit, found.low, found.high,
                 max(period_s, 1e-3), found.rule.writable, found.rule.role,

@@ -124,8 +124,8 @@ class Session:
             return LinkError(f"{where}: {name}")
         if isinstance(error, AssertionError):  # how asyncua tells a fault in answer to OpenSecureChannel
             return AccessError(
-                f"{where}: the server refuses the secure channel; check security_policy, let the server trust "
-                "the certificate, and set server_certificate where it allows no unsecured discovery"
+                f"{where}: the server refuses the secure channel; check security_policy, let the server "
+                "trust the certificate, and set server_certificate where it allows no unsecured discovery"
             )
         if isinstance(error, OSError | asyncio.TimeoutError):
             text = getattr(error, "strerror", "") or str(error) or "timed out"

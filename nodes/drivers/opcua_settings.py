@@ -97,7 +97,8 @@ client certificate and its key: set certificate and private_key (`make_certifica
         if sum(bool(x) for x in (self.password, self.password_env, self.password_file)) > 1:
             raise self._error("give only one of password, password_env and password_file")
         for name in (
-            "certificate", "private_key", "server_certificate", "user_certificate", "user_key", "password_file",
+            "certificate", "private_key", "server_certificate", "user_certificate", "user_key",
+            "password_file",
         ):  # fmt: skip
             file = getattr(self, name)
             if file and not Path(file).is_file():

@@ -151,7 +151,8 @@ def account(link: OpcuaLink, batches: list[Any]) -> tuple[int, int, list[Any]]:
     excused = np.zeros(len(at_ns), dtype=bool)
     for g in gaps:
         excused |= (at_ns >= g.start_ns) & (at_ns <= g.end_ns)
-    # items are created in several calls: each tag counts from its own first value; the last message may be partial
+    # items are created in several calls, so each tag counts from its own first value;
+    # the last message may hold a part of the tags
     started = np.maximum.accumulate(seen, axis=1)
     missing = (started & ~seen & ~excused)[counted][:, :-2]
     return len(step), int(missing.sum()), gaps
