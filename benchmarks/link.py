@@ -211,9 +211,7 @@ def main() -> None:
     if given.json:
         print(json.dumps({"server": kind, "tags": given.tags, "hz": given.hz, "rows": rows}, indent=1))
         return
-    print(
-        f"{given.tags} tags at {given.hz:g} Hz from {kind}, {given.seconds:g} s each, {os.cpu_count()} cores\n"
-    )
+    print(f"{given.tags} tags at {given.hz:g} Hz from {kind}, {given.seconds:g} s, {os.cpu_count()} cores\n")
     print(
         "| client | notifications/s | CPU each (us) | lost | gaps | dropped | source to link p50 / p99 (ms) |"
     )

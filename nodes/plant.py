@@ -28,6 +28,7 @@ class Plant:
     safe_state_ns: int | None = None
     ended: bool = False
     writes: int = 0
+    _said_ready: dict[str, Any] = field(default_factory=dict)
     _lines: queue.Queue[dict[str, Any]] = field(default_factory=queue.Queue)
 
     def start(self) -> None:
@@ -56,6 +57,8 @@ class Plant:
 
     def ready(self, timeout_s: float = 30.0) -> dict[str, Any]:
         """The ready message. PlantError if it exits or stays silent."""
+        if self._said_ready:
+            return self._said_ready
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             try:
@@ -66,6 +69,7 @@ class Plant:
                     raise PlantError(self._errors[-1] if self._errors else "the plant exited") from None
                 continue
             if event.get("event") == "ready":
+                self._said_ready = event
                 return event
             self._take(event)
         raise PlantError(f"the plant was not ready within {timeout_s:.0f} s")

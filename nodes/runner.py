@@ -7,20 +7,23 @@ import fcntl
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
+import socket
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cellwatch.models.types import Incident
 from cellwatch.nodes.cell import Artifacts, NodeSpec, node_table, write_params
 from cellwatch.nodes.config import CellConfig, ConfigError
 from cellwatch.nodes.plant import Plant
+from cellwatch.nodes.processes import Process, ProcessTable
+from cellwatch.plc_sim.network import DEVICES
+
+if TYPE_CHECKING:
+    from cellwatch.nodes.cell_manager_node import CellManagerNode
 
 START_TIMEOUT_S = 60.0
 CONNECT_TIMEOUT_S = 10.0
@@ -47,17 +50,6 @@ class RunOptions:
     capture: str = ""
 
 
-@dataclass
-class Process:
-    """One node's process."""
-
-    spec: NodeSpec
-    command: list[str]
-    log: Path
-    popen: subprocess.Popen[bytes] | None = None
-    died_at: list[float] = field(default_factory=list)
-
-
 class CellRun:
     """One run of a cell. `say` gets one line for each piece of news."""
 
@@ -68,9 +60,9 @@ class CellRun:
         self.folder = home() / "cells" / cell.cell
         self.run_folder = self.folder / "runs" / time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         self.plant: Plant | None = None
-        self.processes: list[Process] = []
+        self.table: ProcessTable | None = None
         self.stopping = threading.Event()
-        self.ready: dict[str, Any] = {}
+        self.manager: CellManagerNode | None = None
         self.commissioning_s = 0.0
 
     # Up ------------------------------------------------------------------------
@@ -95,24 +87,30 @@ class CellRun:
         arguments = ["--seed", str(self.options.seed), "--labels", str(self.run_folder / "labels.json")]
         arguments += ["--cert-dir", str(self.folder / "certificates")]
         if kind == "replay":
-            arguments += ["--replay", what, "--speed", str(self.options.speed)]
-        else:
-            arguments += ["--scenario", what or "demo"]
-            if not self.options.capture:
-                arguments += ["--fifo", str(self.run_folder / "packets.fifo")]
-        self.plant = Plant(arguments)
-        self.plant.start()
-        self.ready = self.plant.ready()
-        endpoints = self.ready["endpoints"]
-        plcs = [replace(p, endpoint=endpoints.get(p.name, p.endpoint)) for p in self.cell.plcs]
-        self.cell = replace(self.cell, plcs=plcs, devices=self.cell.devices | self.ready.get("devices", {}))
-        if kind == "sim" and not self.options.capture:
-            self.cell = replace(self.cell, tap=replace(self.cell.tap, source=str(self.run_folder / "packets.fifo")))
-        self.commissioning_s = float(self.ready.get("commission_s", 0.0))
-        if kind == "replay":
+            self.plant = Plant([*arguments, "--replay", what, "--speed", str(self.options.speed)])
+            self.plant.start()
+            self._adopt(self.plant.ready())
             # However fast the file is played, the learning period holds enough windows to learn from.
             fits = max(self.commissioning_s / LEARNING_WINDOWS, MIN_WINDOW_S)
             self.cell = replace(self.cell, window_s=min(self.cell.window_s, fits))
+            return
+        # The nodes start while the plant does, so what they need of it is settled here.
+        port = _free_port()
+        arguments += ["--scenario", what or "demo", "--port", str(port)]
+        if not self.options.capture:
+            fifo = self.run_folder / "packets.fifo"
+            os.mkfifo(fifo)
+            arguments += ["--fifo", str(fifo)]
+            self.cell = replace(self.cell, tap=replace(self.cell.tap, source=str(fifo)))
+        self.plant = Plant(arguments)
+        self.plant.start()
+        self._adopt({"endpoints": {"PLC1": f"opc.tcp://127.0.0.1:{port}/cellwatch/"}, "devices": DEVICES})
+
+    def _adopt(self, ready: dict[str, Any]) -> None:
+        """Endpoints, devices and learning period as the plant says."""
+        plcs = [replace(p, endpoint=ready["endpoints"].get(p.name, p.endpoint)) for p in self.cell.plcs]
+        self.cell = replace(self.cell, plcs=plcs, devices=self.cell.devices | ready.get("devices", {}))
+        self.commissioning_s = float(ready.get("commission_s", 0.0))
 
     def artifacts(self, trained: Path | None) -> Artifacts:
         """Files for the nodes: a trained folder, or the cell's own profile that commissioning will write."""
@@ -137,27 +135,23 @@ class CellRun:
 
         os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
         self.namespace = f"/{self.cell.cell}"
-        table = node_table(self.cell, files, armed=self.options.arm, commissioning_s=self.commissioning_s)
-        for spec in table:
-            params = write_params(spec, self.namespace, self.run_folder)
-            command = [
-                sys.executable, "-m", f"cellwatch.nodes.{spec.executable}", "--ros-args",
-                "-r", f"__node:={spec.name}", "-r", f"__ns:={self.namespace}", "--params-file", str(params),
-            ]  # fmt: skip
-            process = Process(spec, command, self.run_folder / f"{spec.name}.log")
-            self._spawn(process)
-            self.processes.append(process)
+        specs = node_table(self.cell, files, armed=self.options.arm, commissioning_s=self.commissioning_s)
+        self.table = ProcessTable([self._process(spec) for spec in specs], self.say, self._restarted)
+        self.table.order()
         rclpy.init(
             args=["--ros-args", "-r", f"__ns:={self.namespace}"],
             signal_handler_options=rclpy.signals.SignalHandlerOptions.NO,
         )
         self.ledger = Ledger(window_s=self.cell.window_s)
-        self.manager = CellManagerNode([s.name for s in table], self.ledger)
+        self.manager = CellManagerNode([s.name for s in specs], self.ledger)
         self.executor = make_executor()
         self.executor.add_node(self.manager)
         self._spin_stop = threading.Event()
         self._spinner = threading.Thread(target=spin, args=(self.executor, self._spin_stop), daemon=True)
         self._spinner.start()
+        self.table.collect()
+        if self.plant is not None:
+            self.plant.ready()
         self._await_up()
         self._await_links()
 
@@ -177,23 +171,28 @@ class CellRun:
             if self.stopping.is_set():
                 return
             self.watch()
-            for process in self.processes:
-                refusal = self.manager.nodes[process.spec.name].refusal
+            assert self.table is not None
+            for process in self.table.processes:
+                refusal = self.manager.nodes[process.name].refusal
                 if refusal:
-                    raise ConfigError(f"{process.spec.name}: {refusal}")
+                    raise ConfigError(f"{process.name}: {refusal}")
                 if len(process.died_at) >= 3:
-                    raise ConfigError(f"{process.spec.name} does not start: {_last_line(process.log)}")
+                    raise ConfigError(f"{process.name} does not start: {process.last_words()}")
             if time.monotonic() > deadline:
                 waiting = {n.name: n.state for n in self.manager.nodes.values() if n.state != "active"}
                 raise ConfigError(f"not active within {START_TIMEOUT_S:.0f} s: {waiting}; see {self.run_folder}")
             time.sleep(0.02)
 
-    def _spawn(self, process: Process) -> None:
-        env = os.environ | {"CELLWATCH_PARENT": str(os.getpid()), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-        with process.log.open("ab") as log:
-            process.popen = subprocess.Popen(
-                process.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=env
-            )
+    def _process(self, spec: NodeSpec) -> Process:
+        params = write_params(spec, self.namespace, self.run_folder)
+        arguments = [
+            "--ros-args", "-r", f"__node:={spec.name}", "-r", f"__ns:={self.namespace}", "--params-file", str(params)
+        ]  # fmt: skip
+        return Process(spec.name, f"cellwatch.nodes.{spec.executable}", arguments, self.run_folder / f"{spec.name}.log")
+
+    def _restarted(self, name: str) -> None:
+        if self.manager is not None:
+            self.manager.restarted(name)
 
     # Run -----------------------------------------------------------------------
     def run(self, tick: Callable[[float], None]) -> None:
@@ -219,39 +218,27 @@ class CellRun:
         }
 
     def watch(self) -> None:
-        """Notice dead processes and start them anew, slower if they keep dying."""
+        """Hear the plant, and bring back nodes that fell."""
         if self.plant is not None:
             self.plant.poll()
             if self.plant.died and not self.stopping.is_set():
                 raise ConfigError(f"the plant stopped: {self.plant.died}")
-        for process in self.processes:
-            code = process.popen.poll() if process.popen else 0
-            if code is None:
-                continue
-            now = time.monotonic()
-            if process.popen is not None:
-                process.popen = None
-                process.died_at.append(now)
-                self.say(f"{process.spec.name} ended ({_exit_text(code)}), starting it again")
-            recent = sum(now - t < 30 for t in process.died_at)
-            if now - process.died_at[-1] >= min(0.2 * 2 ** (recent - 1) - 0.2, 10.0):
-                self._spawn(process)
-                if hasattr(self, "manager"):
-                    self.manager.restarted(process.spec.name)
+        if self.table is not None:
+            self.table.watch()
 
     # Down ----------------------------------------------------------------------
     def shutdown(self) -> None:
         """Sources first, so that what is on its way is still heard; then the plant."""
-        if hasattr(self, "manager"):
+        if self.manager is not None and self.table is not None:
             self.manager.wanted = False
-            for process in reversed(self.processes):
-                self.manager.take_down(process.spec.name)
-            time.sleep(0.3)  # last diagnostics
-        for process in reversed(self.processes):
-            _end(process.popen)
+            for process in reversed(self.table.processes):
+                self.manager.take_down(process.name)
+            time.sleep(0.2)  # last diagnostics
+        if self.table is not None:
+            self.table.stop()
         if self.plant is not None:
             self.plant.stop()
-        if hasattr(self, "manager"):
+        if self.manager is not None:
             import rclpy
 
             self._spin_stop.set()
@@ -289,21 +276,7 @@ class CellRun:
         }  # fmt: skip
 
 
-def _end(popen: subprocess.Popen[bytes] | None) -> None:
-    if popen is None or popen.poll() is not None:
-        return
-    popen.send_signal(signal.SIGTERM)
-    try:
-        popen.wait(timeout=5.0)
-    except subprocess.TimeoutExpired:
-        popen.kill()
-        popen.wait()
-
-
-def _exit_text(code: int) -> str:
-    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-
-
-def _last_line(log: Path) -> str:
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    return lines[-1] if lines else f"no word in {log}"
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -96,7 +96,7 @@ def _run(cell: CellConfig, options: RunOptions, console: Console) -> dict[str, A
             run.prepare()
             run.launch(run.artifacts(trained))
         console.print(
-            f"cell [bold]{cell.cell}[/] runs ({len(run.processes)} nodes active after {time.monotonic() - begun:.1f} s); "
+            f"cell [bold]{cell.cell}[/] runs ({len(run.manager.nodes)} nodes active after {time.monotonic() - begun:.1f} s); "
             "Ctrl-C ends it", highlight=False,
         )  # fmt: skip
         _watch(run, cell, options, console)

@@ -27,7 +27,7 @@ from asyncua import ua
 from asyncua.common.utils import Buffer
 from asyncua.ua.ua_binary import nodeid_from_binary, struct_from_binary, variant_from_binary
 
-from cellwatch.models.types import F64, I64, U32
+from cellwatch.models.types import F64, I64, U8, U32
 
 EPOCH_TICKS = 116_444_736_000_000_000  # 1970-01-01 in 100 ns since 1601 (Part 6, 5.2.2.5)
 _SPAN = (2**63 - 1) // 100  # ticks around 1970 that fit nanoseconds in 64 bits: 1677 to 2262
@@ -94,7 +94,7 @@ def _record_size(key: int) -> int:
 
 
 SIZE_OF = [_record_size(key) for key in range(1 << 16)]
-_SIZES = np.array(SIZE_OF, dtype=np.int64)
+MAX_LAYOUTS = 256
 
 
 @functools.cache
@@ -153,11 +153,63 @@ def _fields(records: Any, key: int) -> tuple[U32, F64, U32, I64, I64]:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """Where the records of a mixed message begin, and which of them are alike."""
+
+    offsets: I64  # (n,)
+    mask_at: I64  # (n,) place of each encoding mask, and what stood there
+    masks: U8
+    kind_at: I64  # (m,) place of each type byte of records that have a value
+    kinds: U8
+    groups: tuple[tuple[int, I64, I64], ...]  # (key, rows, offsets of the rows)
+
+    @classmethod
+    def of(cls, offsets: I64, keys: I64) -> _Layout:
+        """`keys`: mask | type << 8 of each record, negative for records of no fixed length."""
+        valued = (keys & _VALUE) > 0
+        rows = {int(key): np.flatnonzero(keys == key) for key in np.unique(keys) if key >= 0}
+        return cls(
+            offsets,
+            offsets + 4,
+            (keys & 0xFF).astype(np.uint8),
+            offsets[valued] + 5,
+            (keys[valued] >> 8).astype(np.uint8),
+            tuple((key, at, offsets[at]) for key, at in rows.items()),
+        )
+
+    def fits(self, raw: U8) -> bool:
+        """Say whether a message of the same length is laid out the same.
+
+        Same mask and type at the first record prove where the second begins, and so on.
+        """
+        return np.array_equal(raw[self.mask_at], self.masks) and np.array_equal(raw[self.kind_at], self.kinds)
+
+    def gather(self, raw: U8) -> Samples:
+        """Read each group of like records with one structured take."""
+        n = len(self.offsets)
+        out = Samples(
+            np.zeros(n, np.uint32),
+            np.full(n, np.nan),
+            np.zeros(n, np.uint32),
+            np.zeros(n, np.int64),
+            np.zeros(n, np.int64),
+        )
+        for key, rows, offsets in self.groups:
+            kind = _record_dtype(key)
+            size = kind.itemsize  # a take of plain bytes is ten times one of structured records
+            windows: Any = np.ndarray((len(raw) - size + 1,), f"V{size}", raw, 0, (1,))  # one at every byte
+            out.handle[rows], out.value[rows], out.status[rows], out.source_ns[rows], out.server_ns[rows] = (
+                _fields(windows[offsets].view(kind), key)
+            )
+        return out
+
+
 @dataclass(slots=True)
 class Decoder:
     """Decodes publish and republish responses; remembers the layouts it has met."""
 
-    layouts: dict[tuple[int, int], I64] = field(default_factory=dict)
+    layouts: dict[tuple[int, int], _Layout] = field(default_factory=dict)
     uniform: int = 0  # messages read in each way
     remembered: int = 0
     walked: int = 0
@@ -251,53 +303,21 @@ class Decoder:
     def _mixed(self, data: bytes, pos: int, end: int, n: int) -> Samples:
         raw = np.frombuffer(data, np.uint8, end - pos, pos)
         layout = self.layouts.get((n, end - pos))
-        keys: Any = None
-        if layout is not None:
-            masks = raw[layout + 4].astype(np.int64)
-            kinds = raw[np.minimum(layout + 5, len(raw) - 1)].astype(np.int64)
-            keys = masks | np.where(masks & _VALUE, kinds, 0) << 8
-            sizes = _SIZES[keys]
-            if np.all(sizes > 0) and np.array_equal(layout[1:], layout[:-1] + sizes[:-1]):
-                self.remembered += 1
-                return self._gather(raw, layout, keys, n)
+        if layout is not None and layout.fits(raw):
+            self.remembered += 1
+            return layout.gather(raw)
         self.walked += 1
-        offsets, found, odd = self._walk(data, pos, end, n)
-        layout = np.array(offsets, dtype=np.int64) - pos
-        keys = np.array(found, dtype=np.int64)
+        offsets, keys, odd = self._walk(data, pos, end, n)
+        layout = _Layout.of(np.array(offsets, dtype=np.int64) - pos, np.array(keys, dtype=np.int64))
         if not odd:
-            if len(self.layouts) >= 256:
+            if len(self.layouts) >= MAX_LAYOUTS:
                 self.layouts.clear()
             self.layouts[n, end - pos] = layout
-        samples = self._gather(raw, layout, keys, n)
+        samples = layout.gather(raw)
         for i, (handle, value, status, source, server) in odd.items():
             samples.handle[i], samples.value[i], samples.status[i] = handle, value, status
             samples.source_ns[i], samples.server_ns[i] = ticks_to_ns(source), ticks_to_ns(server)
         return samples
-
-    @staticmethod
-    def _gather(raw: Any, layout: I64, keys: Any, n: int) -> Samples:
-        out = Samples(
-            np.zeros(n, np.uint32),
-            np.full(n, np.nan),
-            np.zeros(n, np.uint32),
-            np.zeros(n, np.int64),
-            np.zeros(n, np.int64),
-        )
-        for key in np.unique(keys):
-            if key < 0:  # read one by one in the walk
-                continue
-            kind = _record_dtype(int(key))
-            rows = np.flatnonzero(keys == key)
-            if layout[rows[-1]] + kind.itemsize > len(raw):
-                raise DecodeError("a record runs past the message")
-            windows: Any = np.ndarray(
-                (len(raw) - kind.itemsize + 1,), kind, raw, 0, (1,)
-            )  # one at every byte
-            records = windows[layout[rows]]
-            out.handle[rows], out.value[rows], out.status[rows], out.source_ns[rows], out.server_ns[rows] = (
-                _fields(records, int(key))
-            )
-        return out
 
     @staticmethod
     def _walk(

@@ -44,7 +44,7 @@ from cellwatch.models.types import (
     severity,
 )
 from cellwatch.nodes.drivers.audit_log import AuditError, AuditLog
-from cellwatch.nodes.drivers.opcua_browse import Browser, FoundTag, slices
+from cellwatch.nodes.drivers.opcua_browse import Browser, FoundTag, Resolved, slices
 from cellwatch.nodes.drivers.opcua_decode import DecodeError, Decoder, Message, Samples
 from cellwatch.nodes.drivers.opcua_session import LOST, Session
 from cellwatch.nodes.drivers.opcua_settings import (
@@ -386,12 +386,10 @@ class OpcuaLink:
         await browser.begin()
         self._browser = browser
         resolved = await browser.resolve(self.tag_map, self.settings.plc)
-        problems = dict(resolved.problems)
+        problems = self._vanished(resolved) | resolved.problems
         self._found = {}
         for found in resolved.tags:
             self._found[self._index.setdefault(found.name, len(self._index))] = found
-        for name in self._index.keys() - {found.name for found in resolved.tags}:
-            problems.setdefault(name, "was here before, is not found now")
         self._grow()
         self._publish_catalog({})
         order = sorted(self._found)
@@ -403,6 +401,11 @@ class OpcuaLink:
         self._report(problems)
         self._publish_catalog(sampling)
         self._resolve_wanted = ""
+
+    def _vanished(self, resolved: Resolved) -> dict[str, str]:
+        """Tags that a wildcard found once and finds no more."""
+        gone = self._index.keys() - {found.name for found in resolved.tags}
+        return dict.fromkeys(sorted(gone), "was here before, is not found now")
 
     async def _subscribe(self, shard: Shard, gap_from_ns: int, reason: str) -> dict[str, str]:
         session, browser = self._session, self._browser
@@ -775,7 +778,7 @@ class OpcuaLink:
         browser = Browser(session.client)
         await browser.begin()
         resolved = await browser.resolve(self.tag_map, self.settings.plc)
-        problems = dict(resolved.problems)
+        problems = self._vanished(resolved) | resolved.problems
         running = {i.found.name for s in self._shards.values() for i in s.items if i.monitored_id}
         fresh = [f for f in resolved.tags if f.name not in running]
         problems |= {k: v for k, v in self._problems.items() if k in running}

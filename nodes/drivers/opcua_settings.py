@@ -29,14 +29,7 @@ class AccessError(LinkError):
 
 @dataclass(frozen=True, slots=True)
 class LinkSettings:
-    """Endpoint and session of one PLC. Raises `SettingsError` when made with settings that cannot work.
-
-    >>> LinkSettings("plc1", "opc.tcp://127.0.0.1:4840", security_policy="Basic256Sha256")
-    Traceback (most recent call last):
-    ...
-    cellwatch.nodes.drivers.opcua_settings.SettingsError: opc.tcp://127.0.0.1:4840: Basic256Sha256 needs a \
-client certificate and its key: set certificate and private_key (`make_certificate` makes a pair)
-    """
+    """Endpoint and session of one PLC. Raises `SettingsError` when made with settings that cannot work."""
 
     plc: str
     endpoint: str  # opc.tcp://host:port[/path]

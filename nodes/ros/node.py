@@ -166,7 +166,7 @@ class CellNode(LifecycleNode):
             self.publish_errors += 1
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """A node that `cellwatch run` started must not outlive it (Linux)."""
     parent = os.environ.get("CELLWATCH_PARENT")
     if parent:
@@ -195,7 +195,7 @@ def spin(executor: Any, stop: threading.Event) -> None:
 
 def run(node_class: type[CellNode]) -> None:
     """`main` of every node: until SIGINT or SIGTERM."""
-    _die_with_parent()
+    die_with_parent()
     stop = threading.Event()
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, lambda *_: stop.set())

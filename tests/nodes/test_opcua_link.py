@@ -134,6 +134,10 @@ class Plc:
         with contextlib.suppress(asyncio.CancelledError):
             await self.task
         await self.server.stop()
+        rest = asyncio.all_tasks() - {asyncio.current_task()}  # asyncua leaves some behind
+        for task in rest:
+            task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
 
     @property
     def subscriptions(self) -> dict[int, Any]:
@@ -423,7 +427,7 @@ def test_the_server_may_come_later():
         plc.stop()
 
 
-# -- the stream ------------------------------------------------------------------------------------------------
+# -- the stream ----------------------------------------------------------------------------------------------
 
 
 def test_overflow_is_counted_and_named(plc):
@@ -584,7 +588,7 @@ def test_live_values_equal_those_of_asyncua(plc):
     assert {k: ours.get(k, ours.get((k[0], k[1] - 1), ours.get((k[0], k[1] + 1)))) for k in stock} == stock
 
 
-# -- writes ----------------------------------------------------------------------------------------------------
+# -- writes --------------------------------------------------------------------------------------------------
 
 WRITES = """
 tags:

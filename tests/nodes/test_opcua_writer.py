@@ -110,7 +110,8 @@ def test_nothing_outside_the_rules_ever_passes(value, valid_for_s, age_s, armed)
 @pytest.mark.parametrize(
     ("kind", "wanted", "read", "same"),
     [
-        ("Float", 5.3, 5.300000190734863, True), ("Float", 5.3, 5.31, False), ("Double", 5.3, 5.3000002, False),
+        ("Float", 5.3, 5.300000190734863, True), ("Float", 5.3, 5.31, False),
+        ("Double", 5.3, 5.3000002, False),
         ("Double", 5.3, math.nan, False), ("Boolean", 1.0, 1.0, True), ("Int32", 3.0, 4.0, False),
     ],
 )  # fmt: skip

@@ -59,11 +59,10 @@ class Cellwatch:
                 if not entry.name.isdigit():
                     continue
                 try:
-                    command = (entry / "cmdline").read_bytes().decode().split("\0")
-                    environment = (entry / "environ").read_bytes()
+                    command = (entry / "cmdline").read_bytes().decode(errors="replace")
                 except OSError:
                     continue
-                if f"__node:={name}" in command and str(self.home).encode() in environment:
+                if f"__node:={name}" in command and str(self.home) in command:
                     return int(entry.name)
             time.sleep(0.1)
         raise TimeoutError(name)
