@@ -53,12 +53,23 @@ def memory(parent: int) -> tuple[float, float]:
 
 def one_run(path: Path, seed: int) -> dict:
     command = [
-        sys.executable, "-m", "cellwatch.nodes.cli", "run", "--config", str(path), "--arm", "--no-dashboard",
-        "--duration", "60", "--seed", str(seed), "--json",
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "cellwatch.nodes.cli",
+        "run",
+        "--config",
+        str(path),
+        "--arm",
+        "--no-dashboard",
+        "--duration",
+        "60",
+        "--seed",
+        str(seed),
+        "--json",
+    ]
     with tempfile.TemporaryFile("w+") as out:
         process = subprocess.Popen(command, stdout=out, stderr=subprocess.DEVNULL, cwd=ROOT)
-        peak_rss = peak_pss = cpu = 0.0
+        peak_rss = peak_pss = 0.0
         while process.poll() is None:
             rss, pss = memory(process.pid)
             peak_rss, peak_pss = max(peak_rss, rss), max(peak_pss, pss)
@@ -81,7 +92,9 @@ def one_run(path: Path, seed: int) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--runs", type=int, default=2)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()

@@ -8,7 +8,6 @@ Arguments  config  cell file or the name of a shipped cell (demo)
 
 from __future__ import annotations
 
-from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, RegisterEventHandler, TimerAction
 from launch.event_handlers import OnShutdown
 from launch.substitutions import LaunchConfiguration
@@ -19,6 +18,7 @@ from cellwatch.nodes.cell import node_table, write_params
 from cellwatch.nodes.cli import config_path
 from cellwatch.nodes.runner import CellRun, RunOptions
 from cellwatch.nodes.start import checked, trained_folder
+from launch import LaunchContext, LaunchDescription
 
 PLANT_STARTS_S = 10.0  # launch has no word for "all nodes are active", so the scenario waits this long
 
@@ -33,24 +33,36 @@ def _setup(context: LaunchContext) -> list[object]:
     trained = trained_folder(cell, console)
     run = CellRun(cell, options, console.print)
     run.prepare()
-    table = node_table(run.cell, run.artifacts(trained), armed=options.arm, commissioning_s=run.commissioning_s)
+    table = node_table(
+        run.cell, run.artifacts(trained), armed=options.arm, commissioning_s=run.commissioning_s
+    )
     namespace = f"/{run.cell.cell}"
     actions: list[object] = [
         Node(
-            package="cellwatch", executable=spec.executable, name=spec.name, namespace=namespace,
-            parameters=[str(write_params(spec, namespace, run.run_folder))], respawn=True, respawn_delay=1.0,
+            package="cellwatch",
+            executable=spec.executable,
+            name=spec.name,
+            namespace=namespace,
+            parameters=[str(write_params(spec, namespace, run.run_folder))],
+            respawn=True,
+            respawn_delay=1.0,
         )
         for spec in table
-    ]  # fmt: skip
+    ]
     actions.append(
         Node(
-            package="cellwatch", executable="cell_manager_node", name="cell_manager_node", namespace=namespace,
+            package="cellwatch",
+            executable="cell_manager_node",
+            name="cell_manager_node",
+            namespace=namespace,
             parameters=[{"nodes": [spec.name for spec in table]}],
         )
-    )  # fmt: skip
+    )
     if run.plant is not None:
         plant = run.plant
-        actions.append(TimerAction(period=PLANT_STARTS_S, actions=[OpaqueFunction(function=lambda _: plant.begin())]))
+        actions.append(
+            TimerAction(period=PLANT_STARTS_S, actions=[OpaqueFunction(function=lambda _: plant.begin())])
+        )
         actions.append(RegisterEventHandler(OnShutdown(on_shutdown=lambda *_: plant.stop())))
     return actions
 

@@ -78,7 +78,9 @@ class TagInfo:
     high: float = float("nan")
     period_s: float = 0.1  # revised sampling interval
     writable: bool = False
-    role: str = ""  # "" | "mode": integer operating mode of the device | "command": set by the cell's response
+    role: str = (
+        ""  # "" | "mode": integer operating mode of the device | "command": set by the cell's response
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,4 +295,5 @@ def severity(status: U32) -> U8:
     >>> severity(np.array([0, 0x40920000, 0x80340000], dtype=np.uint32)).tolist()
     [0, 1, 2]
     """
-    return np.minimum(status >> np.uint32(30), np.uint32(2)).astype(np.uint8)
+    bits: U8 = np.minimum(status >> np.uint32(30), np.uint32(2)).astype(np.uint8)
+    return bits

@@ -32,7 +32,9 @@ class Artifacts:
     weights: dict[str, float] = field(default_factory=dict)
 
 
-def node_table(cell: CellConfig, files: Artifacts, *, armed: bool = False, commissioning_s: float = 0.0) -> list[NodeSpec]:
+def node_table(
+    cell: CellConfig, files: Artifacts, *, armed: bool = False, commissioning_s: float = 0.0
+) -> list[NodeSpec]:
     """All nodes, sinks first: the order in which they are brought up.
 
     Listeners stand before the first word is said, so nothing published at the start goes unheard;
@@ -41,14 +43,18 @@ def node_table(cell: CellConfig, files: Artifacts, *, armed: bool = False, commi
     devices = list(dict.fromkeys([p.name for p in cell.plcs] + list(cell.devices.values())))
     table = [
         NodeSpec(
-            "influx_export_node", "influx_export_node",
+            "influx_export_node",
+            "influx_export_node",
             {
-                "folder": str(files.folder / "record"), "influx": cell.record.influx,
-                "max_mb": cell.record.max_mb, "segment_mb": cell.record.segment_mb,
+                "folder": str(files.folder / "record"),
+                "influx": cell.record.influx,
+                "max_mb": cell.record.max_mb,
+                "segment_mb": cell.record.segment_mb,
             },
         ),
         NodeSpec(
-            "fusion_node", "fusion_node",
+            "fusion_node",
+            "fusion_node",
             {
                 **asdict(cell.fusion),
                 "weights": json.dumps(files.weights),
@@ -58,17 +64,21 @@ def node_table(cell: CellConfig, files: Artifacts, *, armed: bool = False, commi
         NodeSpec("ensemble_node", "ensemble_node", {"model_dir": files.model_dir}),
         NodeSpec("rule_node", "rule_node", {"profile_file": files.profile_file, **asdict(cell.rules)}),
         NodeSpec(
-            "feature_node", "feature_node",
+            "feature_node",
+            "feature_node",
             {
-                "window_s": cell.window_s, "devices": json.dumps(devices), "baseline_file": files.baseline_file,
+                "window_s": cell.window_s,
+                "devices": json.dumps(devices),
+                "baseline_file": files.baseline_file,
                 "commissioning_s": commissioning_s,
             },
         ),
         NodeSpec(
-            "network_tap_node", "network_tap_node",
+            "network_tap_node",
+            "network_tap_node",
             {**asdict(cell.tap), "window_s": cell.window_s, "devices": json.dumps(cell.devices)},
         ),
-    ]  # fmt: skip
+    ]
     for i, plc in enumerate(cell.plcs):
         settings = asdict(plc)
         settings["plc"] = settings.pop("name")

@@ -145,9 +145,16 @@ class CellManagerNode(Node):
         if node.state == "starting" and node.get_state.service_is_ready():
             self._ask(node, node.get_state, GetState.Request(), 0)
         elif node.state == "unconfigured" and node.change_state.service_is_ready():
-            self._ask(node, node.change_state, _request(Transition.TRANSITION_CONFIGURE), State.PRIMARY_STATE_INACTIVE)
+            self._ask(
+                node,
+                node.change_state,
+                _request(Transition.TRANSITION_CONFIGURE),
+                State.PRIMARY_STATE_INACTIVE,
+            )
         elif node.state == "inactive" and may_activate and node.change_state.service_is_ready():
-            self._ask(node, node.change_state, _request(Transition.TRANSITION_ACTIVATE), State.PRIMARY_STATE_ACTIVE)
+            self._ask(
+                node, node.change_state, _request(Transition.TRANSITION_ACTIVATE), State.PRIMARY_STATE_ACTIVE
+            )
         elif node.state == "active" and now - node.heard_s > SILENCE_S:
             node.state = "silent"
 
@@ -178,9 +185,8 @@ class CellManagerNode(Node):
             if node is None or status.hardware_id != f"cellwatch:{self.get_namespace()}":
                 continue
             pid = int(values.pop("pid", 0))
-            if node.pid and pid != node.pid:
-                if node.counters:  # a new life that the host has not announced
-                    self._forget(node)
+            if node.pid and pid != node.pid and node.counters:  # a new life that the host has not announced
+                self._forget(node)
             node.pid = pid
             node.heard_s = time.monotonic()
             node.counters = {k: float(v) for k, v in values.items() if _is_number(v)}
@@ -188,7 +194,9 @@ class CellManagerNode(Node):
             node.healthy = status.level != DiagnosticStatus.ERROR
             if not node.healthy and values.get("active") == "0":
                 node.refusal = status.message
-            if node.state == "silent" or (node.state == "active" and values.get("active") == "0" and self.wanted):
+            if node.state == "silent" or (
+                node.state == "active" and values.get("active") == "0" and self.wanted
+            ):
                 node.state = "starting"
 
     @staticmethod

@@ -15,8 +15,10 @@ from rich.console import Console
 
 app = typer.Typer(
     help="Cellwatch watches a factory cell and acts on what it sees.",
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
-)  # fmt: skip
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
 err = Console(stderr=True)
 out = Console()
 
@@ -51,26 +53,39 @@ def config_path(name: str) -> Path:
 @app.command()
 def run(
     config: Annotated[str, typer.Option(help="Cell file, or the name of a shipped cell.")] = "demo",
-    duration: Annotated[float | None, typer.Option(min=0.1, help="Seconds, from the moment all nodes are active.")] = None,
-    arm: Annotated[bool, typer.Option("--arm", help="Write commands into the PLC. Without it the cell only advises.")] = False,
+    duration: Annotated[
+        float | None, typer.Option(min=0.1, help="Seconds, from the moment all nodes are active.")
+    ] = None,
+    arm: Annotated[
+        bool, typer.Option("--arm", help="Write commands into the PLC. Without it the cell only advises.")
+    ] = False,
     dashboard: Annotated[bool, typer.Option("--dashboard/--no-dashboard", help="Operator's page.")] = True,
-    report: Annotated[Path | None, typer.Option(help="Write the report of the run to this JSON file.")] = None,
-    plant: Annotated[str | None, typer.Option(help="sim, sim:SCENARIO, replay:FILE, or none (a real cell).")] = None,
-    speed: Annotated[float, typer.Option(min=0.0, help="Rate of a replay or capture; 0 plays a capture as fast as it goes.")] = 1.0,
-    capture: Annotated[str, typer.Option(help="Capture file or interface instead of the simulated traffic.")] = "",
+    report: Annotated[
+        Path | None, typer.Option(help="Write the report of the run to this JSON file.")
+    ] = None,
+    plant: Annotated[
+        str | None, typer.Option(help="sim, sim:SCENARIO, replay:FILE, or none (a real cell).")
+    ] = None,
+    speed: Annotated[
+        float,
+        typer.Option(min=0.0, help="Rate of a replay or capture; 0 plays a capture as fast as it goes."),
+    ] = 1.0,
+    capture: Annotated[
+        str, typer.Option(help="Capture file or interface instead of the simulated traffic.")
+    ] = "",
     influx: Annotated[str, typer.Option(help="Forward the record to this InfluxDB.")] = "",
     seed: Annotated[int, typer.Option(help="Seed of the simulated plant.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON on stdout.")] = False,
 ) -> None:
     """Run a cell: the plant (if simulated), all nodes, the record, and a report at the end."""
     from cellwatch.nodes.runner import RunOptions
-    from cellwatch.nodes.start import RunFailed, start
+    from cellwatch.nodes.start import RunError, start
 
     del dashboard  # the page comes with the operator's side; the option is accepted from the start
     try:
         options = RunOptions(duration, arm, seed, speed, capture)
         result = start(config_path(config), options, plant=plant, influx=influx, console=err)
-    except RunFailed as error:
+    except RunError as error:
         raise fail(error) from None
     if report is not None:
         try:
@@ -78,7 +93,9 @@ def run(
             report.write_text(json.dumps(_finite(result), indent=1) + "\n")
         except OSError as error:
             print_json(result)  # the figures of a run are not thrown away
-            raise fail(f"{report}: cannot write the report: {error.strerror}; it is printed instead") from None
+            raise fail(
+                f"{report}: cannot write the report: {error.strerror}; it is printed instead"
+            ) from None
     if as_json:
         print_json(result)
     else:
@@ -87,7 +104,9 @@ def run(
         print_report(out, result)
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False)
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False
+)
 def sim(context: typer.Context) -> None:
     """Run the simulated plant alone (see `cellwatch sim --help`)."""
     import os
@@ -99,7 +118,9 @@ def sim(context: typer.Context) -> None:
 def browse(
     endpoint: Annotated[str, typer.Argument(help="opc.tcp://HOST:PORT[/PATH]")],
     user: Annotated[str, typer.Option(help="User name; the password is read from --password-env.")] = "",
-    password_env: Annotated[str, typer.Option(help="Environment variable with the password.")] = "CELLWATCH_OPCUA_PASSWORD",
+    password_env: Annotated[
+        str, typer.Option(help="Environment variable with the password.")
+    ] = "CELLWATCH_OPCUA_PASSWORD",
     policy: Annotated[str, typer.Option(help="None or Basic256Sha256.")] = "None",
     certificate: Annotated[str, typer.Option(help="Client certificate.")] = "",
     private_key: Annotated[str, typer.Option(help="Its private key.")] = "",
@@ -111,9 +132,14 @@ def browse(
 
     try:
         settings = LinkSettings(
-            "PLC1", endpoint, security_policy=policy, user=user, password_env=password_env if user else "",
-            certificate=certificate, private_key=private_key,
-        )  # fmt: skip
+            "PLC1",
+            endpoint,
+            security_policy=policy,
+            user=user,
+            password_env=password_env if user else "",
+            certificate=certificate,
+            private_key=private_key,
+        )
         text = browse_server(settings)
     except (LinkError, OSError, ValueError) as error:
         raise fail(error) from None
@@ -142,7 +168,12 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
         for column in ("", "part", "found", "cure"):
             table.add_column(column)
         for check in found:
-            table.add_row("[green]✓[/]" if check.ok else "[red]✗[/]", check.name, check.found, "" if check.ok else check.cure)
+            table.add_row(
+                "[green]✓[/]" if check.ok else "[red]✗[/]",
+                check.name,
+                check.found,
+                "" if check.ok else check.cure,
+            )
         out.print(table)
     if not all(c.ok for c in found if getattr(c, "required", True)):
         raise typer.Exit(1)

@@ -26,7 +26,7 @@ class PlcConfig:
     security_policy: str = "None"
     security_mode: str = "SignAndEncrypt"
     user: str = ""
-    password_env: str = "CELLWATCH_OPCUA_PASSWORD"
+    password_env: str = "CELLWATCH_OPCUA_PASSWORD"  # noqa: S105 - the name of a variable
     certificate: str = ""
     private_key: str = ""
     server_certificate: str = ""
@@ -119,7 +119,7 @@ def load(path: Path) -> CellConfig:
         raise ConfigError(f"{path}: plcs: two PLCs share a name")
     plcs = []
     for plc in cell.plcs:
-        files = {
+        files: dict[str, Any] = {
             key: str((path.parent / getattr(plc, key)).resolve())
             for key in ("tag_map", "certificate", "private_key", "server_certificate")
             if getattr(plc, key)

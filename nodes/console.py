@@ -43,10 +43,15 @@ def print_report(console: Console, report: dict[str, Any]) -> None:
     for i in report["incidents"]:
         missed = i["detected_at"] is None
         incidents.add_row(
-            i["name"], i["kind"], i["device"], _seconds(i["onset"]),
-            Text("missed", "bold red") if missed else _seconds(i["detected_at"]), _seconds(i["latency_s"]),
-            Text(i["decision"] or DASH, STYLE.get(i["decision"] or "", "")), i["category"] or DASH,
-        )  # fmt: skip
+            i["name"],
+            i["kind"],
+            i["device"],
+            _seconds(i["onset"]),
+            Text("missed", "bold red") if missed else _seconds(i["detected_at"]),
+            _seconds(i["latency_s"]),
+            Text(i["decision"] or DASH, STYLE.get(i["decision"] or "", "")),
+            i["category"] or DASH,
+        )
     if report["incidents"]:
         console.print(incidents)
 
@@ -67,7 +72,11 @@ def print_report(console: Console, report: dict[str, Any]) -> None:
     facts.add_row("record", _counts(e))
     restarted = {n: s["restarts"] for n, s in report["nodes"].items() if s["restarts"]}
     states = {s["state"] for s in report["nodes"].values()}
-    facts.add_row("nodes", f"{len(report['nodes'])} {', '.join(sorted(states))}" + (f"; restarted {restarted}" if restarted else ""))
+    facts.add_row(
+        "nodes",
+        f"{len(report['nodes'])} {', '.join(sorted(states))}"
+        + (f"; restarted {restarted}" if restarted else ""),
+    )
     console.print(facts)
 
     latency = Table(title="Latency, ms", box=box.SIMPLE_HEAD, title_justify="left")

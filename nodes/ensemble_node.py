@@ -41,7 +41,9 @@ class EnsembleNode(CellNode):
         self.trouble = ""
         self.pub = self.publisher(VerdictArray, "verdicts/ensemble")
         self.state_pub = self.publisher(ModelState, "model_state")
-        state = ModelState(schema_id=default_schema().schema_id, detail="" if self.params.model_dir else NO_MODEL)
+        state = ModelState(
+            schema_id=default_schema().schema_id, detail="" if self.params.model_dir else NO_MODEL
+        )
         if self.params.model_dir:
             manifest, graphs = artifact.load(Path(self.params.model_dir), default_schema().schema_id)
             self.core = Ensemble(
@@ -61,7 +63,10 @@ class EnsembleNode(CellNode):
             return
         window = convert.features(msg)
         verdicts = self._verdicts(window)
-        self.say(self.pub, convert.verdicts_msg(replace(verdicts, latency_s=(time.time_ns() - window.closed_ns) / 1e9)))
+        self.say(
+            self.pub,
+            convert.verdicts_msg(replace(verdicts, latency_s=(time.time_ns() - window.closed_ns) / 1e9)),
+        )
 
     def _verdicts(self, window) -> Verdicts:
         if self.core is None:
@@ -90,9 +95,15 @@ class EnsembleNode(CellNode):
 def _abstain(window, why: str) -> Verdicts:
     n = len(window.devices)
     return Verdicts(
-        "ensemble", window.window_id, window.end_ns, window.closed_ns, window.devices,
-        np.zeros(n, np.uint8), np.zeros(n, np.float32), abstained=why,
-    )  # fmt: skip
+        "ensemble",
+        window.window_id,
+        window.end_ns,
+        window.closed_ns,
+        window.devices,
+        np.zeros(n, np.uint8),
+        np.zeros(n, np.float32),
+        abstained=why,
+    )
 
 
 def main() -> None:

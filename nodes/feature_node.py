@@ -28,8 +28,12 @@ class Params:
     window_s: float = param(1.0, "window length", unit="s", low=0.1, high=60.0)
     lateness_s: float = param(0.5, "longest wait for late tags and packets", unit="s", low=0.0, high=10.0)
     devices: str = param("[]", "JSON list: devices that have a row in every window")
-    baseline_file: str = param("", "tag baseline of the cell; written there after commissioning when it does not exist")
-    commissioning_s: float = param(0.0, "benign learning period at the start", unit="s", low=0.0, high=604800.0)
+    baseline_file: str = param(
+        "", "tag baseline of the cell; written there after commissioning when it does not exist"
+    )
+    commissioning_s: float = param(
+        0.0, "benign learning period at the start", unit="s", low=0.0, high=604800.0
+    )
 
 
 class FeatureNode(CellNode):

@@ -29,7 +29,9 @@ class Params:
     confirm_windows: int = param(2, "agreeing windows in a row before BLOCK", low=1, high=100)
     confirm_alone: int = param(4, "the same when the rules decide alone", low=1, high=100)
     weights: str = param("{}", "JSON object: detector -> weight")
-    response: str = param("[]", "JSON list of response rules: categories, devices, tag, value, hold_s, valid_for_s")
+    response: str = param(
+        "[]", "JSON list of response rules: categories, devices, tag, value, hold_s, valid_for_s"
+    )
 
 
 class FusionNode(CellNode):
@@ -41,12 +43,19 @@ class FusionNode(CellNode):
         p = self.params
         self.core = Fusion(
             FusionSettings(
-                tuple(json.loads(p.sources)), p.threshold, p.budget_s, p.confirm_windows, p.confirm_alone,
+                tuple(json.loads(p.sources)),
+                p.threshold,
+                p.budget_s,
+                p.confirm_windows,
+                p.confirm_alone,
                 json.loads(p.weights),
             )
-        )  # fmt: skip
+        )
         self.policy = ResponsePolicy(
-            tuple(ResponseRule(**{k: tuple(v) if isinstance(v, list) else v for k, v in r.items()}) for r in json.loads(p.response))
+            tuple(
+                ResponseRule(**{k: tuple(v) if isinstance(v, list) else v for k, v in r.items()})
+                for r in json.loads(p.response)
+            )
         )
         self.fused = self.issued = self.incomplete = 0
         self.missing = ""
@@ -82,7 +91,12 @@ class FusionNode(CellNode):
             self.good_news(verdict.device, f"{verdict.device}: back to normal")
 
     def health(self) -> tuple[bytes, str, dict[str, object]]:
-        counters = {"fused": self.fused, "issued": self.issued, "incomplete": self.incomplete, "late": self.core.late}
+        counters = {
+            "fused": self.fused,
+            "issued": self.issued,
+            "incomplete": self.incomplete,
+            "late": self.core.late,
+        }
         return (WARN, f"without {self.missing}", counters) if self.missing else (OK, "fusing", counters)
 
 

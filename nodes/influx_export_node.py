@@ -19,6 +19,7 @@ from cellwatch.nodes.ros import convert
 from cellwatch.nodes.ros.node import ERROR, OK, WARN, CellNode, run
 from cellwatch.nodes.ros.params import param
 
+
 @dataclass(frozen=True)
 class Params:
     folder: str = param("", "folder of the embedded store")
@@ -34,7 +35,9 @@ class InfluxExportNode(CellNode):
 
     def build(self) -> None:
         p = self.params
-        settings = RecorderSettings(influx=p.influx, segment_bytes=p.segment_mb << 20, max_bytes=p.max_mb << 20)
+        settings = RecorderSettings(
+            influx=p.influx, segment_bytes=p.segment_mb << 20, max_bytes=p.max_mb << 20
+        )
         self.recorder = Recorder(Path(p.folder), settings)
         self.columns = default_schema().names
         self.encoders: dict[str, lp.TagEncoder] = {}
@@ -44,11 +47,19 @@ class InfluxExportNode(CellNode):
         self.subscribe(m.TagCatalog, "tag_catalog", self._catalog)
         self.subscribe(m.TagBatch, "tags", self._tags)
         self.subscribe(m.TrafficBatch, "traffic", lambda x: record(lp.traffic_lines(convert.traffic(x))))
-        self.subscribe(m.FeatureWindow, "features", lambda x: record(lp.feature_lines(convert.features(x), self.columns)))
+        self.subscribe(
+            m.FeatureWindow, "features", lambda x: record(lp.feature_lines(convert.features(x), self.columns))
+        )
         for source in ("rules", "ensemble"):
-            self.subscribe(m.VerdictArray, f"verdicts/{source}", lambda x: record(lp.verdict_lines(convert.verdicts(x))))
-        self.subscribe(m.FusedVerdictArray, "verdicts/fused", lambda x: record(lp.fused_lines(convert.fused(x))))
-        self.subscribe(m.ActuatorResult, "command_results", lambda x: record(lp.command_lines(convert.result(x))))
+            self.subscribe(
+                m.VerdictArray, f"verdicts/{source}", lambda x: record(lp.verdict_lines(convert.verdicts(x)))
+            )
+        self.subscribe(
+            m.FusedVerdictArray, "verdicts/fused", lambda x: record(lp.fused_lines(convert.fused(x)))
+        )
+        self.subscribe(
+            m.ActuatorResult, "command_results", lambda x: record(lp.command_lines(convert.result(x)))
+        )
         self.subscribe(m.Label, "labels", lambda x: record(lp.label_lines(convert.label(x))))
 
     def _record(self, lines: bytes) -> None:

@@ -25,7 +25,9 @@ from cellwatch.nodes.ros.params import param
 @dataclass(frozen=True)
 class Params:
     source: str = param("", "interface, capture file or FIFO; empty: no tap")
-    speed: float = param(1.0, "rate of a capture file against its own time; 0: as fast as it goes", low=0.0, high=1e6)
+    speed: float = param(
+        1.0, "rate of a capture file against its own time; 0: as fast as it goes", low=0.0, high=1e6
+    )
     window_s: float = param(1.0, "window length", unit="s", low=0.1, high=60.0)
     lateness_s: float = param(0.2, "how long a window waits for late packets", unit="s", low=0.0, high=10.0)
     devices: str = param("{}", "JSON object: MAC address -> device name")
@@ -37,7 +39,9 @@ class NetworkTapNode(CellNode):
 
     def build(self) -> None:
         self.windows = TrafficWindows(self.params.window_s, json.loads(self.params.devices))
-        self.capture = open_source(self.params.source, speed=self.params.speed) if self.params.source else None
+        self.capture = (
+            open_source(self.params.source, speed=self.params.speed) if self.params.source else None
+        )
         self.pub = self.publisher(TrafficBatch, "traffic")
         self.ready: deque = deque(maxlen=64)
         self.lock = threading.Lock()
@@ -100,9 +104,12 @@ class NetworkTapNode(CellNode):
     def health(self) -> tuple[bytes, str, dict[str, object]]:
         dropped = getattr(self.capture, "dropped", 0) if self.capture else 0
         counters = {
-            "packets": self.packets, "malformed": self.malformed, "late": self.late,
-            "dropped": dropped + self.overflow, "ended": int(self.ended),
-        }  # fmt: skip
+            "packets": self.packets,
+            "malformed": self.malformed,
+            "late": self.late,
+            "dropped": dropped + self.overflow,
+            "ended": int(self.ended),
+        }
         if self.trouble:
             return ERROR, self.trouble, counters
         if dropped + self.overflow:

@@ -1,7 +1,7 @@
 """Starts node processes fast: it imports what all of them need once, and forks.
 
-`python -m cellwatch.nodes.nursery` reads lines of JSON from stdin, {"module", "argv", "log"}, and answers each
-with {"pid"}; when a child ends it says {"pid", "exited"}. It has one thread and opens no DDS, so a fork
+`python -m cellwatch.nodes.nursery` reads lines of JSON from stdin, {"module", "argv", "log"}, and answers
+each with {"pid"}; when a child ends it says {"pid", "exited"}. It has one thread and opens no DDS, so a fork
 is safe. Children die with it, and it dies with `cellwatch run`.
 """
 
@@ -16,12 +16,20 @@ import signal
 import sys
 from typing import Any
 
-PRELOAD = ("asyncua", "cellwatch.nodes.ros.node", "cellwatch.models.features.window", "cellwatch.nodes.drivers.opcua_link")
+PRELOAD = (
+    "asyncua",
+    "cellwatch.nodes.ros.node",
+    "cellwatch.models.features.window",
+    "cellwatch.nodes.drivers.opcua_link",
+)
 
 
 def _child(order: dict[str, Any]) -> None:
     os.setsid()
-    null, log = os.open(os.devnull, os.O_RDONLY), os.open(order["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    null, log = (
+        os.open(os.devnull, os.O_RDONLY),
+        os.open(order["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644),
+    )
     os.dup2(null, 0)
     os.dup2(log, 1)
     os.dup2(log, 2)

@@ -29,7 +29,6 @@ from cellwatch.nodes.ros import convert
 from cellwatch.nodes.ros.node import ERROR, OK, WARN, CellNode, run
 from cellwatch.nodes.ros.params import param
 
-
 SNAPSHOT_NS = 1_000_000_000
 
 
@@ -45,9 +44,13 @@ class Params:
     certificate: str = param("", "client certificate file (DER or PEM)")
     private_key: str = param("", "client private key file (PEM)")
     server_certificate: str = param("", "trusted server certificate; empty: accept the one offered")
-    publishing_ms: float = param(100.0, "publishing interval of the subscription", unit="ms", low=10.0, high=60000.0)
+    publishing_ms: float = param(
+        100.0, "publishing interval of the subscription", unit="ms", low=10.0, high=60000.0
+    )
     armed: bool = param(False, "write accepted commands into the PLC")
-    audit_file: str = param("", "append-only log of every command; empty: none, and then nothing is ever written")
+    audit_file: str = param(
+        "", "append-only log of every command; empty: none, and then nothing is ever written"
+    )
 
 
 class Snapshot:
@@ -93,11 +96,17 @@ class OpcuaClientNode(CellNode):
             raise ValueError("armed without audit_file: a command that is not on record is not sent")
         secured = p.security_policy != "None"
         settings = LinkSettings(
-            plc=p.plc, endpoint=p.endpoint, security_policy=p.security_policy,
-            security_mode=p.security_mode if secured else "", user=p.user,
-            password_env=p.password_env if p.user else "", certificate=p.certificate, private_key=p.private_key,
-            server_certificate=p.server_certificate, publishing_interval_s=p.publishing_ms / 1000,
-        )  # fmt: skip
+            plc=p.plc,
+            endpoint=p.endpoint,
+            security_policy=p.security_policy,
+            security_mode=p.security_mode if secured else "",
+            user=p.user,
+            password_env=p.password_env if p.user else "",
+            certificate=p.certificate,
+            private_key=p.private_key,
+            server_certificate=p.server_certificate,
+            publishing_interval_s=p.publishing_ms / 1000,
+        )
         self.audit = AuditLog(p.audit_file) if p.audit_file else None
         self.link = OpcuaLink(settings, TagMap.load(Path(p.tag_map)), audit=self.audit, source="fusion_node")
         self.armed = p.armed
@@ -132,7 +141,10 @@ class OpcuaClientNode(CellNode):
             self.say(self.results, convert.result_msg(result, self.params.plc))
         stats = self.link.stats
         if stats.state != LinkState.CONNECTED:
-            self.news("link", f"{self.params.plc}: {stats.state.name.lower()}: {stats.trouble or self.params.endpoint}")
+            self.news(
+                "link",
+                f"{self.params.plc}: {stats.state.name.lower()}: {stats.trouble or self.params.endpoint}",
+            )
         else:
             self.good_news("link", f"{self.params.plc}: connected")
         if stats.state != self._state_told:
@@ -141,7 +153,11 @@ class OpcuaClientNode(CellNode):
 
     def _command(self, msg: ActuatorCommand) -> None:
         command = convert.command(msg)
-        if not self.active or self._catalog is None or command.tag not in {tag.name for tag in self._catalog.tags}:
+        if (
+            not self.active
+            or self._catalog is None
+            or command.tag not in {tag.name for tag in self._catalog.tags}
+        ):
             return  # another PLC's tag
         self.link.submit(command, armed=self.armed)
 
@@ -152,7 +168,9 @@ class OpcuaClientNode(CellNode):
         self.armed = request.armed
         if self.audit:
             self.audit.armed(request.armed, user=request.user, reason=request.reason)
-        self.get_logger().warning(f"{'armed' if request.armed else 'disarmed'} by {request.user}: {request.reason}")
+        self.get_logger().warning(
+            f"{'armed' if request.armed else 'disarmed'} by {request.user}: {request.reason}"
+        )
         return response
 
     def stop(self) -> None:
@@ -169,11 +187,20 @@ class OpcuaClientNode(CellNode):
     def health(self) -> tuple[bytes, str, dict[str, object]]:
         s = self.link.stats
         counters = {
-            "received": s.received, "bad_quality": s.bad_quality, "uncertain": s.uncertain, "dropped": s.dropped,
-            "replayed": s.replayed, "gaps": s.gaps, "reconnects": s.reconnects, "problems": len(s.problems),
-            "state": s.state.name, "armed": int(self.armed),
-            "accepted": self.outcome[1], "refused": self.outcome[2], "withheld": self.outcome[3],
-        }  # fmt: skip
+            "received": s.received,
+            "bad_quality": s.bad_quality,
+            "uncertain": s.uncertain,
+            "dropped": s.dropped,
+            "replayed": s.replayed,
+            "gaps": s.gaps,
+            "reconnects": s.reconnects,
+            "problems": len(s.problems),
+            "state": s.state.name,
+            "armed": int(self.armed),
+            "accepted": self.outcome[1],
+            "refused": self.outcome[2],
+            "withheld": self.outcome[3],
+        }
         if s.state != LinkState.CONNECTED:
             return ERROR, s.trouble or s.state.name.lower(), counters
         if s.problems:

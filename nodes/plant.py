@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -35,9 +36,13 @@ class Plant:
         env = os.environ | {"CELLWATCH_PARENT": str(os.getpid())}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "cellwatch.plc_sim", *self.arguments],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            start_new_session=True, env=env,
-        )  # fmt: skip
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            env=env,
+        )
         self._errors: list[str] = []
         threading.Thread(target=self._read, daemon=True).start()
         threading.Thread(target=self._read_errors, daemon=True).start()
@@ -89,12 +94,11 @@ class Plant:
     def stop(self) -> None:
         """End it: by closing its input, then by SIGTERM, then by SIGKILL."""
         if self.process.stdin is not None and not self.process.stdin.closed:
-            try:
+            with contextlib.suppress(BrokenPipeError):
                 self.process.stdin.close()
-            except BrokenPipeError:
-                pass
-        for end in (lambda: None, self.process.terminate, self.process.kill):
-            end()
+        for end in (None, self.process.terminate, self.process.kill):
+            if end is not None:
+                end()
             try:
                 self.process.wait(timeout=3.0)
                 break
@@ -133,6 +137,13 @@ class Plant:
 
 def _incident(event: dict[str, Any]) -> Incident:
     return Incident(
-        event["name"], event["kind"], event["category"], event["type"], event["device"],
-        int(event["onset_ns"]), int(event["end_ns"]), tuple(event.get("devices", ())), event.get("attack_id"),
-    )  # fmt: skip
+        event["name"],
+        event["kind"],
+        event["category"],
+        event["type"],
+        event["device"],
+        int(event["onset_ns"]),
+        int(event["end_ns"]),
+        tuple(event.get("devices", ())),
+        event.get("attack_id"),
+    )

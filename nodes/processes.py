@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -40,11 +41,19 @@ class Nursery:
     """Handle on `python -m cellwatch.nodes.nursery`."""
 
     def __init__(self) -> None:
-        env = os.environ | {"CELLWATCH_PARENT": str(os.getpid()), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        env = os.environ | {
+            "CELLWATCH_PARENT": str(os.getpid()),
+            "OMP_NUM_THREADS": "1",
+            "OPENBLAS_NUM_THREADS": "1",
+        }
         self._popen = subprocess.Popen(
             [sys.executable, "-m", "cellwatch.nodes.nursery"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, env=env, text=True,
-        )  # fmt: skip
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+            env=env,
+            text=True,
+        )
         self._pids: queue.Queue[int] = queue.Queue()
         self._exits: dict[int, int] = {}
         threading.Thread(target=self._read, daemon=True).start()
@@ -72,7 +81,9 @@ class Nursery:
         """Ask for a child; `collect` gives it its pid."""
         assert self._popen.stdin is not None
         argv = [f"cellwatch {process.name}", *process.arguments]
-        self._popen.stdin.write(json.dumps({"module": process.module, "argv": argv, "log": str(process.log)}) + "\n")
+        self._popen.stdin.write(
+            json.dumps({"module": process.module, "argv": argv, "log": str(process.log)}) + "\n"
+        )
         self._popen.stdin.flush()
 
     def collect(self, process: Process) -> None:
@@ -85,10 +96,8 @@ class Nursery:
     def stop(self) -> None:
         """End it; its children follow."""
         if self._popen.stdin is not None:
-            try:
+            with contextlib.suppress(BrokenPipeError):
                 self._popen.stdin.close()
-            except BrokenPipeError:
-                pass
         try:
             self._popen.wait(timeout=2.0)
         except subprocess.TimeoutExpired:
@@ -99,7 +108,9 @@ class Nursery:
 class ProcessTable:
     """All node processes. `said` hears of each one that fell; `restarted` of each one that is back."""
 
-    def __init__(self, processes: list[Process], said: Callable[[str], None], restarted: Callable[[str], None]) -> None:
+    def __init__(
+        self, processes: list[Process], said: Callable[[str], None], restarted: Callable[[str], None]
+    ) -> None:
         self.processes = processes
         self._say = said
         self._restarted = restarted
@@ -157,7 +168,5 @@ class ProcessTable:
 
 
 def _kill(pid: int, signum: int) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signum)
-    except ProcessLookupError:
-        pass

@@ -97,7 +97,9 @@ class Ledger:
             self.verdicts[v.decision.name.lower()] += 1
             if v.decision != Screening.ALLOW:
                 start = w.end_ns - int(self.window_s * 1e9)
-                self.alarms.append(Alarm(now_ns, start, w.end_ns, v.device, v.decision, v.category, v.explanation))
+                self.alarms.append(
+                    Alarm(now_ns, start, w.end_ns, v.device, v.decision, v.category, v.explanation)
+                )
 
     def on_command(self) -> None:
         self.commands["issued"] += bool(self.start_ns)
@@ -115,18 +117,22 @@ class Ledger:
         return {
             "duration_s": round((end_ns - self.start_ns) / 1e9, 3) if self.start_ns else 0.0,
             "tags": {
-                "received": self.tags["received"], "bad_quality": self.tags["bad_quality"],
+                "received": self.tags["received"],
+                "bad_quality": self.tags["bad_quality"],
                 "dropped": self.tags["dropped"] + self.tags["lost_batches"],
-                "replayed": self.tags["replayed"], "gaps": self.tags["gaps"],
+                "replayed": self.tags["replayed"],
+                "gaps": self.tags["gaps"],
             },
             "traffic": {"packets": self.traffic["packets"], "dropped": self.traffic["dropped"]},
             "windows": self.windows,
-            "verdicts": {k: self.verdicts[k] for k in ("rules", "ensemble", "fused", "allow", "suspicious", "block")},
+            "verdicts": {
+                k: self.verdicts[k] for k in ("rules", "ensemble", "fused", "allow", "suspicious", "block")
+            },
             "incidents": [self._incident(i) for i in incidents or []],
             "false_alarms": None if incidents is None else len(self.false_alarms(incidents)),
             "commands": {k: self.commands[k] for k in ("issued", "accepted", "refused", "withheld")},
             "latency_ms": {k: h.summary() for k, h in self.latency.items()},
-        }  # fmt: skip
+        }
 
     def _incident(self, i: Incident) -> dict[str, Any]:
         hits = [a for a in self.alarms if _touches(a, i, grace_ns=0)]
@@ -135,12 +141,15 @@ class Ledger:
         categories = Counter(a.category for a in hits if a.decision == gravest)
         onset = (i.onset_ns - self.start_ns) / 1e9
         return {
-            "name": i.name, "kind": i.kind, "device": i.device, "onset": round(onset, 3),
+            "name": i.name,
+            "kind": i.kind,
+            "device": i.device,
+            "onset": round(onset, 3),
             "detected_at": round((found.heard_ns - self.start_ns) / 1e9, 3) if found else None,
             "latency_s": round((found.heard_ns - i.onset_ns) / 1e9, 3) if found else None,
             "decision": gravest.name if gravest is not None else None,
             "category": categories.most_common(1)[0][0] if categories else None,
-        }  # fmt: skip
+        }
 
     def false_alarms(self, incidents: list[Incident]) -> list[Alarm]:
         """Alarms on a device that no incident touches at that time, with a grace of one window."""

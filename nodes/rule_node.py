@@ -26,7 +26,9 @@ from cellwatch.nodes.ros.params import param
 
 @dataclass(frozen=True)
 class Params:
-    profile_file: str = param("", "profile of the cell; written there after commissioning when it does not exist")
+    profile_file: str = param(
+        "", "profile of the cell; written there after commissioning when it does not exist"
+    )
     suspicious_points: float = param(1.0, "points that make a device SUSPICIOUS", low=0.01, high=1000.0)
     block_points: float = param(6.0, "points that make a device BLOCK", low=0.01, high=1000.0)
     margin: float = param(0.5, "widening of learned limits, in units of the range seen", low=0.0, high=10.0)
@@ -54,7 +56,10 @@ class RuleNode(CellNode):
             return
         window = convert.features(msg)
         verdicts = self._learn(window) if window.commissioning else self._verdicts(window)
-        self.say(self.pub, convert.verdicts_msg(replace(verdicts, latency_s=(time.time_ns() - window.closed_ns) / 1e9)))
+        self.say(
+            self.pub,
+            convert.verdicts_msg(replace(verdicts, latency_s=(time.time_ns() - window.closed_ns) / 1e9)),
+        )
 
     def _learn(self, window) -> Verdicts:
         self.builder.add(window)
@@ -91,9 +96,15 @@ def _abstain(window, why: str) -> Verdicts:
     n = len(window.devices)
     screening = np.full(n, Screening.ALLOW if why == "commissioning" else Screening.UNKNOWN, np.uint8)
     return Verdicts(
-        "rules", window.window_id, window.end_ns, window.closed_ns, window.devices,
-        screening, np.zeros(n, np.float32), abstained=why,
-    )  # fmt: skip
+        "rules",
+        window.window_id,
+        window.end_ns,
+        window.closed_ns,
+        window.devices,
+        screening,
+        np.zeros(n, np.float32),
+        abstained=why,
+    )
 
 
 def main() -> None:

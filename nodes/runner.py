@@ -62,8 +62,15 @@ class CellRun:
         self.plant: Plant | None = None
         self.table: ProcessTable | None = None
         self.stopping = threading.Event()
-        self.manager: CellManagerNode | None = None
+        self._manager: CellManagerNode | None = None
         self.commissioning_s = 0.0
+
+    @property
+    def manager(self) -> CellManagerNode:
+        """The manager; only after `launch`."""
+        if self._manager is None:
+            raise RuntimeError("the cell is not launched")
+        return self._manager
 
     # Up ------------------------------------------------------------------------
     def prepare(self) -> None:
@@ -73,7 +80,9 @@ class CellRun:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ConfigError(f"cell {self.cell.cell} is running already; stop it, or set CELLWATCH_HOME") from None
+            raise ConfigError(
+                f"cell {self.cell.cell} is running already; stop it, or set CELLWATCH_HOME"
+            ) from None
         for old in sorted((self.folder / "runs").iterdir())[:-KEPT_RUNS]:
             shutil.rmtree(old, ignore_errors=True)
         if self.cell.plant != "none":
@@ -117,7 +126,11 @@ class CellRun:
         if trained is not None:
             weights = json.loads((trained / "manifest.json").read_text())["weights"]
             return Artifacts(
-                self.folder, str(trained), str(trained / "baseline.json"), str(trained / "profile.json"), weights
+                self.folder,
+                str(trained),
+                str(trained / "baseline.json"),
+                str(trained / "profile.json"),
+                weights,
             )
         own = self.folder if self.plant is None else self.run_folder
         files = Artifacts(self.folder, "", str(own / "baseline.json"), str(own / "profile.json"))
@@ -143,7 +156,7 @@ class CellRun:
             signal_handler_options=rclpy.signals.SignalHandlerOptions.NO,
         )
         self.ledger = Ledger(window_s=self.cell.window_s)
-        self.manager = CellManagerNode([s.name for s in specs], self.ledger)
+        self._manager = CellManagerNode([s.name for s in specs], self.ledger)
         self.executor = make_executor()
         self.executor.add_node(self.manager)
         self._spin_stop = threading.Event()
@@ -180,23 +193,33 @@ class CellRun:
                     raise ConfigError(f"{process.name} does not start: {process.last_words()}")
             if time.monotonic() > deadline:
                 waiting = {n.name: n.state for n in self.manager.nodes.values() if n.state != "active"}
-                raise ConfigError(f"not active within {START_TIMEOUT_S:.0f} s: {waiting}; see {self.run_folder}")
+                raise ConfigError(
+                    f"not active within {START_TIMEOUT_S:.0f} s: {waiting}; see {self.run_folder}"
+                )
             time.sleep(0.02)
 
     def _process(self, spec: NodeSpec) -> Process:
         params = write_params(spec, self.namespace, self.run_folder)
         arguments = [
-            "--ros-args", "-r", f"__node:={spec.name}", "-r", f"__ns:={self.namespace}", "--params-file", str(params)
-        ]  # fmt: skip
-        return Process(spec.name, f"cellwatch.nodes.{spec.executable}", arguments, self.run_folder / f"{spec.name}.log")
+            "--ros-args",
+            "-r",
+            f"__node:={spec.name}",
+            "-r",
+            f"__ns:={self.namespace}",
+            "--params-file",
+            str(params),
+        ]
+        return Process(
+            spec.name, f"cellwatch.nodes.{spec.executable}", arguments, self.run_folder / f"{spec.name}.log"
+        )
 
     def _restarted(self, name: str) -> None:
-        if self.manager is not None:
+        if self._manager is not None:
             self.manager.restarted(name)
 
     # Run -----------------------------------------------------------------------
     def run(self, tick: Callable[[float], None]) -> None:
-        """Until the duration is over, the plant ends, or `stopping` is set; `tick` gets the seconds gone by."""
+        """Until the duration is over, the plant ends or `stopping` is set; `tick` gets the seconds."""
         self.ledger.start_ns = time.time_ns()
         if self.plant is not None:
             self.plant.begin()
@@ -229,7 +252,7 @@ class CellRun:
     # Down ----------------------------------------------------------------------
     def shutdown(self) -> None:
         """Sources first, so that what is on its way is still heard; then the plant."""
-        if self.manager is not None and self.table is not None:
+        if self._manager is not None and self.table is not None:
             self.manager.wanted = False
             for process in reversed(self.table.processes):
                 self.manager.take_down(process.name)
@@ -238,7 +261,7 @@ class CellRun:
             self.table.stop()
         if self.plant is not None:
             self.plant.stop()
-        if self.manager is not None:
+        if self._manager is not None:
             import rclpy
 
             self._spin_stop.set()
@@ -265,7 +288,8 @@ class CellRun:
             "nodes": self.node_states,
             **body,
             "export": {
-                "written": export.total("written"), "pending": int(export.counters.get("pending", 0)),
+                "written": export.total("written"),
+                "pending": int(export.counters.get("pending", 0)),
                 "lost": export.total("lost"),
             },
             "plant": {
@@ -273,7 +297,7 @@ class CellRun:
                 "writes": self.plant.writes if self.plant else None,
             },
             "seed": self.options.seed,
-        }  # fmt: skip
+        }
 
 
 def _free_port() -> int:

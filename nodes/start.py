@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 MAX_SEED = 2**31  # seeds from here on are for training only
 
 
-class RunFailed(Exception):
+class RunError(Exception):
     """The run could not be made; the text says why and what to do."""
 
 
 def start(
     config: Path, options: RunOptions, *, plant: str | None, influx: str, console: Console
 ) -> dict[str, Any]:
-    """Run a cell and return its report. RunFailed with one line on any mistake of the user's."""
+    """Run a cell and return its report. RunError with one line on any mistake of the user's."""
     try:
         return _run(checked(config, plant, options, influx), options, console)
     except (ConfigError, PlantError) as error:
-        raise RunFailed(str(error)) from None
+        raise RunError(str(error)) from None
 
 
 def checked(config: Path, plant: str | None, options: RunOptions, influx: str = "") -> CellConfig:
@@ -54,7 +54,9 @@ def _adapt(cell: CellConfig, plant: str | None, influx: str) -> CellConfig:
         if plant.startswith("replay:"):
             # A recorded plant has other tags and nothing to write to.
             tags = str(Path(__file__).resolve().parent.parent / "config" / "tags" / "replay.yaml")
-            cell = replace(cell, cell=f"{cell.cell}-replay", response=[], plcs=[replace(cell.plcs[0], tag_map=tags)])
+            cell = replace(
+                cell, cell=f"{cell.cell}-replay", response=[], plcs=[replace(cell.plcs[0], tag_map=tags)]
+            )
     return replace(cell, record=replace(cell.record, influx=influx)) if influx else cell
 
 
@@ -67,7 +69,9 @@ def _check(cell: CellConfig, options: RunOptions) -> None:
     if kind == "replay" and options.speed <= 0:
         raise ConfigError(f"--speed {options.speed}: a replay needs a speed above 0")
     if kind == "none" and not all(p.endpoint for p in cell.plcs):
-        raise ConfigError(f"cell {cell.cell}: plcs: a real cell needs an endpoint for each PLC, or use --plant sim")
+        raise ConfigError(
+            f"cell {cell.cell}: plcs: a real cell needs an endpoint for each PLC, or use --plant sim"
+        )
     if not 0 <= options.seed < MAX_SEED:
         raise ConfigError(f"--seed {options.seed}: use 0 to {MAX_SEED - 1}; the others are kept for training")
     if options.capture:
@@ -96,10 +100,11 @@ def _run(cell: CellConfig, options: RunOptions, console: Console) -> dict[str, A
             run.prepare()
             run.launch(run.artifacts(trained))
         console.print(
-            f"cell [bold]{cell.cell}[/] runs ({len(run.manager.nodes)} nodes active after {time.monotonic() - begun:.1f} s); "
-            "Ctrl-C ends it", highlight=False,
-        )  # fmt: skip
-        _watch(run, cell, options, console)
+            f"cell [bold]{cell.cell}[/] runs: {len(run.manager.nodes)} nodes active "
+            f"after {time.monotonic() - begun:.1f} s; Ctrl-C ends it",
+            highlight=False,
+        )
+        _watch(run, options, console)
     finally:
         with console.status("shutting down"):
             run.shutdown()
@@ -109,7 +114,7 @@ def _run(cell: CellConfig, options: RunOptions, console: Console) -> dict[str, A
     return run.report()
 
 
-def _watch(run: CellRun, cell: CellConfig, options: RunOptions, console: Console) -> None:
+def _watch(run: CellRun, options: RunOptions, console: Console) -> None:
     from rich.live import Live
 
     from cellwatch.nodes.console import live
@@ -118,7 +123,7 @@ def _watch(run: CellRun, cell: CellConfig, options: RunOptions, console: Console
         told: dict[str, str] = {}
 
         def tell(elapsed: float) -> None:
-            for name, (decision, category, why) in run.ledger.devices.items():
+            for name, (decision, _, why) in run.ledger.devices.items():
                 if decision != told.get(name, "ALLOW"):
                     told[name] = decision
                     text = why or f"{name}: ALLOW"

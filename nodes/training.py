@@ -11,7 +11,7 @@ import json
 import os
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
@@ -90,7 +90,12 @@ def train(target: Path, console: Console) -> None:
     begun = time.monotonic()
     console.print("first start: learning the simulated cell (once, under a minute)")
     steps = 1 + PROFILE_RUNS + TRAIN_RUNS + VALIDATION_RUNS + 6
-    columns = (TextColumn("{task.description:<28}"), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description:<28}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total}"),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("commissioning", total=steps)
         baseline = commission(Session("quiet", TRAINING_SEED, COMMISSION_S, "profile"))
@@ -99,13 +104,22 @@ def train(target: Path, console: Console) -> None:
         text = json.dumps(baseline.to_dict())
         with ProcessPoolExecutor(os.cpu_count() or 1, mp_context=get_context("spawn")) as pool:
             bar.update(task, description="simulating")
-            for session, labelled in zip(sessions(), pool.map(_learnable, sessions(), [text] * len(sessions())), strict=True):
+            for session, labelled in zip(
+                sessions(), pool.map(_learnable, sessions(), [text] * len(sessions())), strict=True
+            ):
                 found[session.use].append(labelled)
                 bar.advance(task)
         profile = learn_profile(w for part in found["profile"] for w in part.windows)
         files = {"baseline.json": text.encode(), "profile.json": profile.encode()}
-        figures = _fit(target, files, found, lambda text: (bar.update(task, description=text), bar.advance(task)))
-    console.print(f"learnt in {time.monotonic() - begun:.0f} s; on unseen sessions: {figures}", highlight=False)
+
+        def step(text: str) -> None:
+            bar.update(task, description=text)
+            bar.advance(task)
+
+        figures = _fit(target, files, found, step)
+    console.print(
+        f"learnt in {time.monotonic() - begun:.0f} s; on unseen sessions: {figures}", highlight=False
+    )
 
 
 def sessions() -> list[Session]:
@@ -143,7 +157,9 @@ def _learnable(session: Session, baseline: str) -> Labelled:
     return Labelled(x, y, windows if session.use == "profile" else [])
 
 
-def _assembler(session: Session, baseline: TagBaseline | None, commissioning_s: float) -> tuple[FeatureAssembler, Recording]:
+def _assembler(
+    session: Session, baseline: TagBaseline | None, commissioning_s: float
+) -> tuple[FeatureAssembler, Recording]:
     from cellwatch.plc_sim.recording import simulate
 
     recording = simulate(session.scenario, session.seed, session.seconds, training=True)
@@ -155,22 +171,31 @@ def _streams(recording: Recording) -> tuple[list[TagCatalog], list[TagBatch], li
     """A recording as the nodes would publish it: samples on change only, traffic per window."""
     catalog = TagCatalog(
         "PLC1",
-        tuple(TagInfo(t.name, t.name, t.device, t.unit, t.low, t.high, writable=t.writable, role=t.role) for t in recording.tags),
+        tuple(
+            TagInfo(t.name, t.name, t.device, t.unit, t.low, t.high, writable=t.writable, role=t.role)
+            for t in recording.tags
+        ),
     )
     values = recording.values
     changed = np.ones(values.shape, dtype=bool)
     changed[1:] = values[1:] != values[:-1]
-    batches = []
+    batches: list[TagBatch] = []
     for first in range(0, len(values), BATCH_SCANS):
         part = slice(first, first + BATCH_SCANS)
         row, tag = np.nonzero(changed[part])
         times = recording.time_ns[part][row]
         batches.append(
             TagBatch(
-                "PLC1", len(batches) + 1, tag.astype(np.uint32), values[part][row, tag],
-                recording.status[part][row, tag], times, times, int(recording.time_ns[part][-1]),
+                "PLC1",
+                len(batches) + 1,
+                tag.astype(np.uint32),
+                values[part][row, tag],
+                recording.status[part][row, tag],
+                times,
+                times,
+                int(recording.time_ns[part][-1]),
             )
-        )  # fmt: skip
+        )
     traffic = TrafficWindows(WINDOW_S, recording.devices)
     frames = recording.frames
     length = np.diff(frames.offset).astype(np.uint32)
@@ -191,14 +216,15 @@ def _labels(window: FeatureWindow, recording: Recording) -> I64:
     return y
 
 
-def _fit(target: Path, files: dict[str, bytes], found: dict[str, list[Labelled]], tick) -> str:  # type: ignore[no-untyped-def]
+def _fit(
+    target: Path, files: dict[str, bytes], found: dict[str, list[Labelled]], tick: Callable[[str], None]
+) -> str:
     from sklearn.metrics import matthews_corrcoef
 
     from cellwatch.models.detectors.catalog import DETECTORS
     from cellwatch.models.detectors.scaler import Scaler
     from cellwatch.models.registry import artifact
 
-    # Benign profile windows belong to the training data too; they are the rare calm ones.
     train = found["train"]
     x = np.concatenate([p.x for p in train])
     y = np.concatenate([p.y for p in train])
@@ -219,25 +245,29 @@ def _fit(target: Path, files: dict[str, bytes], found: dict[str, list[Labelled]]
                 graph = model.to_onnx()
                 file = f"L{level}-{name}.onnx"
                 files[file] = graph
-                entries.append(artifact.ModelEntry(name, level, file, hashlib.sha256(graph).hexdigest(), {"mcc": round(mcc, 4)}))
+                entries.append(
+                    artifact.ModelEntry(
+                        name, level, file, hashlib.sha256(graph).hexdigest(), {"mcc": round(mcc, 4)}
+                    )
+                )
                 if level == 1:
                     weights[name] = round(max(mcc, 0.01), 4)
                     said.append(f"{name} MCC {mcc:.3f}")
     # The rules have no validation figure yet: they weigh as much as the mean model.
     weights["rulesense"] = round(sum(weights.values()) / len(weights), 4)
     manifest = artifact.Manifest(
-        default_schema().schema_id, {"1": list(L1), "2": list(L2)}, entries, scaler.to_dict(), weights,
+        default_schema().schema_id,
+        {"1": list(L1), "2": list(L2)},
+        entries,
+        scaler.to_dict(),
+        weights,
         {
             "sessions": [asdict(s) for s in sessions()],
             "rows": {"train": len(y), "validate": len(yv)},
-            "files": {name: hashlib.sha256(files[name]).hexdigest() for name in ("baseline.json", "profile.json")},
+            "files": {
+                name: hashlib.sha256(files[name]).hexdigest() for name in ("baseline.json", "profile.json")
+            },
         },
-    )  # fmt: skip
+    )
     artifact.save(target, manifest, files)
     return ", ".join(said)
-
-
-def all_seeds() -> Iterator[int]:
-    """Seeds that training uses."""
-    yield TRAINING_SEED
-    yield from (s.seed for s in sessions())

@@ -19,19 +19,28 @@ class Ensemble:
     """Serves ONNX graphs by (level, detector). One that fails is taken out and named in `failed`."""
 
     def __init__(
-        self, schema_id: str, classes: dict[int, tuple[str, ...]], scaler: Scaler, graphs: dict[tuple[int, str], bytes]
+        self,
+        schema_id: str,
+        classes: dict[int, tuple[str, ...]],
+        scaler: Scaler,
+        graphs: dict[tuple[int, str], bytes],
     ) -> None:
         import onnxruntime as ort
 
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1  # the windows are small; a thread pool costs more than it gives
         options.log_severity_level = 3
-        providers = [p for p in ("CUDAExecutionProvider", "CPUExecutionProvider") if p in ort.get_available_providers()]
+        providers = [
+            p for p in ("CUDAExecutionProvider", "CPUExecutionProvider") if p in ort.get_available_providers()
+        ]
         self.schema_id = schema_id
         self.classes = classes
         self.failed: dict[str, str] = {}
         self._scaler = scaler
-        self._run = {key: _runner(ort.InferenceSession(graph, options, providers=providers)) for key, graph in graphs.items()}
+        self._run = {
+            key: _runner(ort.InferenceSession(graph, options, providers=providers))
+            for key, graph in graphs.items()
+        }
 
     def judge(self, window: FeatureWindow) -> Verdicts:
         """Scores of every detector for every device. ValueError if the window has another schema."""
@@ -53,9 +62,15 @@ class Ensemble:
             levels.append(LevelScores(Level(level), names, classes, scores))
         n = len(window.devices)
         return Verdicts(
-            "ensemble", window.window_id, window.end_ns, window.closed_ns, window.devices,
-            np.zeros(n, np.uint8), np.zeros(n, np.float32), tuple(levels),
-        )  # fmt: skip
+            "ensemble",
+            window.window_id,
+            window.end_ns,
+            window.closed_ns,
+            window.devices,
+            np.zeros(n, np.uint8),
+            np.zeros(n, np.float32),
+            tuple(levels),
+        )
 
 
 def _runner(session: Any) -> Callable[[F32], F32]:

@@ -27,11 +27,16 @@ class MLP:
         from torch import nn
 
         torch.manual_seed(self.seed)
+        self._width = x.shape[1]
         self._net = nn.Sequential(
-            nn.Linear(x.shape[1], self.hidden), nn.ReLU(), nn.Dropout(0.1),
-            nn.Linear(self.hidden, self.hidden // 2), nn.ReLU(),
-            nn.Linear(self.hidden // 2, len(self.classes)), nn.Softmax(dim=1),
-        )  # fmt: skip
+            nn.Linear(self._width, self.hidden),
+            nn.ReLU(),
+            nn.Dropout(0.1),
+            nn.Linear(self.hidden, self.hidden // 2),
+            nn.ReLU(),
+            nn.Linear(self.hidden // 2, len(self.classes)),
+            nn.Softmax(dim=1),
+        )
         weight = torch.from_numpy(class_weights(y, len(self.classes)).astype(np.float32))
         loss = nn.NLLLoss(weight=weight)
         optimiser = torch.optim.Adam(self._net.parameters(), lr=2e-3, weight_decay=1e-4)
@@ -39,7 +44,7 @@ class MLP:
         order = torch.Generator().manual_seed(self.seed)
         for _ in range(self.epochs):
             self._net.train()
-            for rows in torch.randperm(len(inputs), generator=order).split(256):
+            for rows in torch.split(torch.randperm(len(inputs), generator=order), 256):
                 optimiser.zero_grad()
                 value = loss(torch.log(self._net(inputs[rows]).clamp_min(1e-9)), targets[rows])
                 value.backward()
@@ -56,9 +61,14 @@ class MLP:
         import torch
 
         out = io.BytesIO()
-        width = int(self._net[0].in_features)
         torch.onnx.export(
-            self._net, (torch.zeros(1, width),), out, input_names=["x"], output_names=["probabilities"],
-            dynamic_axes={"x": {0: "n"}, "probabilities": {0: "n"}}, opset_version=15, dynamo=False,
-        )  # fmt: skip
+            self._net,
+            (torch.zeros(1, self._width),),
+            out,  # type: ignore[arg-type]
+            input_names=["x"],
+            output_names=["probabilities"],
+            dynamic_axes={"x": {0: "n"}, "probabilities": {0: "n"}},
+            opset_version=15,
+            dynamo=False,
+        )
         return out.getvalue()

@@ -19,8 +19,12 @@ class RandomForest:
 
         self.classes = classes
         self._model = RandomForestClassifier(
-            n_estimators=trees, min_samples_leaf=leaf, class_weight="balanced_subsample", n_jobs=2, random_state=seed
-        )  # fmt: skip
+            n_estimators=trees,
+            min_samples_leaf=leaf,
+            class_weight="balanced_subsample",
+            n_jobs=2,
+            random_state=seed,
+        )
 
     def fit(self, x: F32, y: I64) -> None:
         self._model.fit(x, y)
@@ -36,6 +40,9 @@ class RandomForest:
 
         width = self._model.n_features_in_
         graph = convert_sklearn(
-            self._model, initial_types=[("x", FloatTensorType([None, width]))], options={"zipmap": False}, target_opset=15
-        )  # fmt: skip
+            self._model,
+            initial_types=[("x", FloatTensorType([None, width]))],
+            options={"zipmap": False},
+            target_opset=15,
+        )
         return tidy(graph)

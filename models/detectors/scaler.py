@@ -35,7 +35,8 @@ class Scaler:
         """(n, c) float32 without NaN, within -BOUND..BOUND."""
         moving = self.scale > 0
         z = np.where(moving, (_compress(x) - self.centre) / np.where(moving, self.scale, 1.0), 0.0)
-        return np.clip(np.nan_to_num(z, nan=0.0), -BOUND, BOUND).astype(np.float32)
+        out: F32 = np.clip(np.nan_to_num(z, nan=0.0), -BOUND, BOUND).astype(np.float32)
+        return out
 
     def to_dict(self) -> dict[str, list[float]]:
         return {"centre": self.centre.tolist(), "scale": self.scale.tolist()}

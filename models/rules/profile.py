@@ -102,7 +102,9 @@ class Profile:
         except (json.JSONDecodeError, KeyError, AttributeError, TypeError) as error:
             raise ValueError(f"{name}: not a Cellwatch profile ({error})") from None
         if version != VERSION:
-            raise ValueError(f"{name}: profile version {version}, this release reads {VERSION}: commission anew")
+            raise ValueError(
+                f"{name}: profile version {version}, this release reads {VERSION}: commission anew"
+            )
         if checksum != _checksum(body):
             raise ValueError(f"{name}: checksum does not fit: the file was changed or damaged")
         features, columns = tuple(body["features"]), tuple(body["tag_columns"])

@@ -16,7 +16,7 @@ import numpy as np
 from cellwatch.models.types import Level, LevelScores, Screening, Verdicts, Violation
 
 if TYPE_CHECKING:
-    from cellwatch.models.rules.profile import Profile
+    from cellwatch.models.rules.profile import Limits, Profile
     from cellwatch.models.types import F32, F64, FeatureWindow
 
 POINTS_CAP = 3.0  # one wild feature alone stays SUSPICIOUS
@@ -64,7 +64,9 @@ class RuleSense:
         self.settings = settings or RuleSettings()
         self._tag_columns = np.array([profile.tag_columns.index(c) for c in JUDGED_TAG_COLUMNS])
         self._sensor = np.array([f.startswith("sensor_") for f in profile.features])
-        self._statistics = np.array([f.startswith("network_") and not f.endswith("_count") for f in profile.features])
+        self._statistics = np.array(
+            [f.startswith("network_") and not f.endswith("_count") for f in profile.features]
+        )
         packets = "network_packets_all_count"
         self._packets = profile.features.index(packets) if packets in profile.features else None
 
@@ -94,9 +96,16 @@ class RuleSense:
             kept += [v for _, v in ranked[:MAX_VIOLATIONS]]
         scores = np.stack([1 - confidence, confidence], axis=1)[:, None, :]
         return Verdicts(
-            "rules", window.window_id, window.end_ns, window.closed_ns, window.devices, screening, confidence,
-            (LevelScores(Level.L1, (self.DETECTOR,), ("benign", "attack"), scores),), tuple(kept),
-        )  # fmt: skip
+            "rules",
+            window.window_id,
+            window.end_ns,
+            window.closed_ns,
+            window.devices,
+            screening,
+            confidence,
+            (LevelScores(Level.L1, (self.DETECTOR,), ("benign", "attack"), scores),),
+            tuple(kept),
+        )
 
     def _features(
         self, window: FeatureWindow, points: F64, violations: list[list[tuple[float, Violation]]]
@@ -113,9 +122,13 @@ class RuleSense:
                 excess[self._sensor] = 0.0
             if self._packets is not None and not window.values[i, self._packets] >= MIN_PACKETS:
                 excess[self._statistics] = 0.0
-            self._collect(i, device, self.profile.features, window.values[i], limits, excess, points, violations)
+            self._collect(
+                i, device, self.profile.features, window.values[i], limits, excess, points, violations
+            )
 
-    def _tags(self, window: FeatureWindow, points: F64, violations: list[list[tuple[float, Violation]]]) -> None:
+    def _tags(
+        self, window: FeatureWindow, points: F64, violations: list[list[tuple[float, Violation]]]
+    ) -> None:
         for k, tag in enumerate(window.tags):
             i = int(window.tag_device[k])
             limits = self.profile.tags.get(tag)
@@ -124,13 +137,21 @@ class RuleSense:
             excess = np.zeros(len(self.profile.tag_columns))
             excess[self._tag_columns] = limits.excess(window.tag_values[k])[self._tag_columns]
             names = tuple(f"{tag}/{c}" for c in self.profile.tag_columns)
-            self._collect(i, window.devices[i], names, window.tag_values[k], limits, excess, points, violations)
+            self._collect(
+                i, window.devices[i], names, window.tag_values[k], limits, excess, points, violations
+            )
 
     @staticmethod
     def _collect(
-        i: int, device: str, names: tuple[str, ...], values: F32, limits: object, excess: F64,
-        points: F64, violations: list[list[tuple[float, Violation]]],
-    ) -> None:  # fmt: skip
+        i: int,
+        device: str,
+        names: tuple[str, ...],
+        values: F32,
+        limits: Limits,
+        excess: F64,
+        points: F64,
+        violations: list[list[tuple[float, Violation]]],
+    ) -> None:
         worth = np.minimum(excess, POINTS_CAP)
         points[i] += worth.sum()
         for j in np.flatnonzero(worth):
@@ -139,11 +160,17 @@ class RuleSense:
                 (
                     float(excess[j]),
                     Violation(
-                        device, names[j], float(values[j]), float(limits.low[j]), float(limits.high[j]),  # type: ignore[attr-defined]
-                        "limit", category, attack_id,
+                        device,
+                        names[j],
+                        float(values[j]),
+                        float(limits.low[j]),
+                        float(limits.high[j]),
+                        "limit",
+                        category,
+                        attack_id,
                     ),
                 )
-            )  # fmt: skip
+            )
 
 
 def _unknown(device: str) -> Violation:

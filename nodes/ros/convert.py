@@ -38,11 +38,18 @@ def catalog_msg(c: t.TagCatalog, now_ns: int) -> m.TagCatalog:
     out.header.stamp, out.header.frame_id = time_msg(now_ns), c.plc
     out.tags = [
         m.TagInfo(
-            name=i.name, node_id=i.node_id, device=i.device, unit=i.unit, low=i.low, high=i.high,
-            period=i.period_s, writable=i.writable, role=i.role,
+            name=i.name,
+            node_id=i.node_id,
+            device=i.device,
+            unit=i.unit,
+            low=i.low,
+            high=i.high,
+            period=i.period_s,
+            writable=i.writable,
+            role=i.role,
         )
         for i in c.tags
-    ]  # fmt: skip
+    ]
     return out
 
 
@@ -59,7 +66,11 @@ def catalog(msg: m.TagCatalog) -> t.TagCatalog:
 def tags_msg(b: t.TagBatch) -> m.TagBatch:
     out = m.TagBatch(sequence=b.sequence, replayed=b.replayed, dropped=b.dropped)
     out.header.stamp, out.header.frame_id = time_msg(b.received_ns), b.plc
-    out.tag, out.value, out.status = _array(b.tag, "uint32"), _array(b.value, "float64"), _array(b.status, "uint32")
+    out.tag, out.value, out.status = (
+        _array(b.tag, "uint32"),
+        _array(b.value, "float64"),
+        _array(b.status, "uint32"),
+    )
     out.source_ns, out.server_ns = _array(b.source_ns, "int64"), _array(b.server_ns, "int64")
     out.gaps = [m.Gap(start=time_msg(g.start_ns), end=time_msg(g.end_ns), reason=g.reason) for g in b.gaps]
     return out
@@ -83,9 +94,15 @@ def tags(msg: m.TagBatch) -> t.TagBatch:
 
 def traffic_msg(b: t.TrafficBatch) -> m.TrafficBatch:
     out = m.TrafficBatch(
-        window_id=b.window_id, window=(b.end_ns - b.start_ns) / 1e9, columns=list(b.columns), devices=list(b.devices),
-        packets=b.packets, malformed=b.malformed, dropped=b.dropped, late=b.late,
-    )  # fmt: skip
+        window_id=b.window_id,
+        window=(b.end_ns - b.start_ns) / 1e9,
+        columns=list(b.columns),
+        devices=list(b.devices),
+        packets=b.packets,
+        malformed=b.malformed,
+        dropped=b.dropped,
+        late=b.late,
+    )
     out.header.stamp, out.header.frame_id = time_msg(b.end_ns), "tap"
     out.values = _array(b.values, "float32")
     return out
@@ -95,16 +112,30 @@ def traffic(msg: m.TrafficBatch) -> t.TrafficBatch:
     end_ns = time_ns(msg.header.stamp)
     shape = (len(msg.devices), len(msg.columns))
     return t.TrafficBatch(
-        msg.window_id, end_ns - round(msg.window * 1e9), end_ns, tuple(msg.columns), tuple(msg.devices),
-        _numpy(msg.values, "float32").reshape(shape), msg.packets, msg.malformed, msg.dropped, msg.late,
-    )  # fmt: skip
+        msg.window_id,
+        end_ns - round(msg.window * 1e9),
+        end_ns,
+        tuple(msg.columns),
+        tuple(msg.devices),
+        _numpy(msg.values, "float32").reshape(shape),
+        msg.packets,
+        msg.malformed,
+        msg.dropped,
+        msg.late,
+    )
 
 
 def features_msg(w: t.FeatureWindow) -> m.FeatureWindow:
     out = m.FeatureWindow(
-        window_id=w.window_id, schema_id=w.schema_id, window=(w.end_ns - w.start_ns) / 1e9, devices=list(w.devices),
-        tags=list(w.tags), commissioning=w.commissioning, held=list(w.held), closed=time_msg(w.closed_ns),
-    )  # fmt: skip
+        window_id=w.window_id,
+        schema_id=w.schema_id,
+        window=(w.end_ns - w.start_ns) / 1e9,
+        devices=list(w.devices),
+        tags=list(w.tags),
+        commissioning=w.commissioning,
+        held=list(w.held),
+        closed=time_msg(w.closed_ns),
+    )
     out.header.stamp, out.header.frame_id = time_msg(w.end_ns), "cell"
     out.values, out.tag_values = _array(w.values, "float32"), _array(w.tag_values, "float32")
     out.tag_device = _array(w.tag_device, "uint32")
@@ -116,18 +147,32 @@ def features(msg: m.FeatureWindow) -> t.FeatureWindow:
     n, k = len(msg.devices), len(msg.tags)
     values, tag_values = _numpy(msg.values, "float32"), _numpy(msg.tag_values, "float32")
     return t.FeatureWindow(
-        msg.window_id, end_ns - round(msg.window * 1e9), end_ns, time_ns(msg.closed), msg.schema_id,
-        tuple(msg.devices), values.reshape(n, -1) if n else values.reshape(0, 0), tuple(msg.tags),
-        _numpy(msg.tag_device, "uint32"), tag_values.reshape(k, -1) if k else tag_values.reshape(0, 0),
-        msg.commissioning, tuple(msg.held),
-    )  # fmt: skip
+        msg.window_id,
+        end_ns - round(msg.window * 1e9),
+        end_ns,
+        time_ns(msg.closed),
+        msg.schema_id,
+        tuple(msg.devices),
+        values.reshape(n, -1) if n else values.reshape(0, 0),
+        tuple(msg.tags),
+        _numpy(msg.tag_device, "uint32"),
+        tag_values.reshape(k, -1) if k else tag_values.reshape(0, 0),
+        msg.commissioning,
+        tuple(msg.held),
+    )
 
 
 def _violation_msg(v: t.Violation) -> m.Violation:
     return m.Violation(
-        device=v.device, feature=v.feature, observed=v.observed, low=v.low, high=v.high,
-        rule=v.rule, category=v.category, attack_id=v.attack_id,
-    )  # fmt: skip
+        device=v.device,
+        feature=v.feature,
+        observed=v.observed,
+        low=v.low,
+        high=v.high,
+        rule=v.rule,
+        category=v.category,
+        attack_id=v.attack_id,
+    )
 
 
 def _violation(v: m.Violation) -> t.Violation:
@@ -136,8 +181,12 @@ def _violation(v: m.Violation) -> t.Violation:
 
 def verdicts_msg(v: t.Verdicts) -> m.VerdictArray:
     out = m.VerdictArray(
-        window_id=v.window_id, latency=v.latency_s, devices=list(v.devices), abstained=v.abstained, closed=time_msg(v.closed_ns)
-    )  # fmt: skip
+        window_id=v.window_id,
+        latency=v.latency_s,
+        devices=list(v.devices),
+        abstained=v.abstained,
+        closed=time_msg(v.closed_ns),
+    )
     out.header.stamp, out.header.frame_id = time_msg(v.end_ns), v.source
     out.screening, out.confidence = _array(v.screening, "uint8"), _array(v.confidence, "float32")
     for s in v.levels:
@@ -151,93 +200,162 @@ def verdicts_msg(v: t.Verdicts) -> m.VerdictArray:
 def verdicts(msg: m.VerdictArray) -> t.Verdicts:
     n = len(msg.devices)
     return t.Verdicts(
-        msg.header.frame_id, msg.window_id, time_ns(msg.header.stamp), time_ns(msg.closed), tuple(msg.devices),
-        _numpy(msg.screening, "uint8"), _numpy(msg.confidence, "float32"),
+        msg.header.frame_id,
+        msg.window_id,
+        time_ns(msg.header.stamp),
+        time_ns(msg.closed),
+        tuple(msg.devices),
+        _numpy(msg.screening, "uint8"),
+        _numpy(msg.confidence, "float32"),
         tuple(
             t.LevelScores(
-                t.Level(s.level), tuple(s.detectors), tuple(s.classes),
+                t.Level(s.level),
+                tuple(s.detectors),
+                tuple(s.classes),
                 _numpy(s.probabilities, "float32").reshape(n, len(s.detectors), len(s.classes)),
             )
             for s in msg.levels
         ),
-        tuple(_violation(x) for x in msg.violations), msg.abstained, msg.latency,
-    )  # fmt: skip
+        tuple(_violation(x) for x in msg.violations),
+        msg.abstained,
+        msg.latency,
+    )
 
 
 def fused_msg(w: t.FusedWindow, now_ns: int) -> m.FusedVerdictArray:
     out = m.FusedVerdictArray(
-        window_id=w.window_id, latency=(now_ns - w.closed_ns) / 1e9, sources=list(w.sources), missing=list(w.missing),
+        window_id=w.window_id,
+        latency=(now_ns - w.closed_ns) / 1e9,
+        sources=list(w.sources),
+        missing=list(w.missing),
         closed=time_msg(w.closed_ns),
-    )  # fmt: skip
+    )
     out.header.stamp, out.header.frame_id = time_msg(w.end_ns), "cell"
     out.verdicts = [
         m.FusedVerdict(
-            device=v.device, decision=int(v.decision), probability=v.probability, threshold=v.threshold,
-            category=v.category, attack_type=v.attack_type, explanation=v.explanation,
-            contributions=[m.Contribution(detector=c.detector, score=c.score, weight=c.weight) for c in v.contributions],
+            device=v.device,
+            decision=int(v.decision),
+            probability=v.probability,
+            threshold=v.threshold,
+            category=v.category,
+            attack_type=v.attack_type,
+            explanation=v.explanation,
+            contributions=[
+                m.Contribution(detector=c.detector, score=c.score, weight=c.weight) for c in v.contributions
+            ],
             violations=[_violation_msg(x) for x in v.violations],
         )
         for v in w.verdicts
-    ]  # fmt: skip
+    ]
     return out
 
 
 def fused(msg: m.FusedVerdictArray) -> t.FusedWindow:
     return t.FusedWindow(
-        msg.window_id, time_ns(msg.header.stamp), time_ns(msg.closed),
+        msg.window_id,
+        time_ns(msg.header.stamp),
+        time_ns(msg.closed),
         tuple(
             t.FusedVerdict(
-                v.device, t.Screening(v.decision), v.probability, v.threshold, v.category, v.attack_type,
+                v.device,
+                t.Screening(v.decision),
+                v.probability,
+                v.threshold,
+                v.category,
+                v.attack_type,
                 tuple(t.Contribution(c.detector, c.score, c.weight) for c in v.contributions),
-                tuple(_violation(x) for x in v.violations), v.explanation,
+                tuple(_violation(x) for x in v.violations),
+                v.explanation,
             )
             for v in msg.verdicts
         ),
-        tuple(msg.sources), tuple(msg.missing),
-    )  # fmt: skip
+        tuple(msg.sources),
+        tuple(msg.missing),
+    )
 
 
 def command_msg(c: t.Command) -> m.ActuatorCommand:
     out = m.ActuatorCommand(
-        command_id=c.command_id, window_id=c.window_id, tag=c.tag, value=c.value, valid_for=c.valid_for_s,
-        reason=c.reason, closed=time_msg(c.closed_ns),
-    )  # fmt: skip
+        command_id=c.command_id,
+        window_id=c.window_id,
+        tag=c.tag,
+        value=c.value,
+        valid_for=c.valid_for_s,
+        reason=c.reason,
+        closed=time_msg(c.closed_ns),
+    )
     out.header.stamp, out.header.frame_id = time_msg(c.issued_ns), c.device
     return out
 
 
 def command(msg: m.ActuatorCommand) -> t.Command:
     return t.Command(
-        msg.command_id, msg.window_id, msg.header.frame_id, msg.tag, msg.value, time_ns(msg.header.stamp),
-        msg.valid_for, msg.reason, time_ns(msg.closed),
-    )  # fmt: skip
+        msg.command_id,
+        msg.window_id,
+        msg.header.frame_id,
+        msg.tag,
+        msg.value,
+        time_ns(msg.header.stamp),
+        msg.valid_for,
+        msg.reason,
+        time_ns(msg.closed),
+    )
 
 
 def result_msg(r: t.CommandResult, plc: str) -> m.ActuatorResult:
     out = m.ActuatorResult(
-        command_id=r.command_id, window_id=r.window_id, tag=r.tag, value=r.value, status=int(r.status),
-        error_msg=r.error, read_back=r.read_back, issued=time_msg(r.issued_ns), closed=time_msg(r.closed_ns),
-    )  # fmt: skip
+        command_id=r.command_id,
+        window_id=r.window_id,
+        tag=r.tag,
+        value=r.value,
+        status=int(r.status),
+        error_msg=r.error,
+        read_back=r.read_back,
+        issued=time_msg(r.issued_ns),
+        closed=time_msg(r.closed_ns),
+    )
     out.header.stamp, out.header.frame_id = time_msg(r.decided_ns), plc
     return out
 
 
 def result(msg: m.ActuatorResult) -> t.CommandResult:
     return t.CommandResult(
-        msg.command_id, msg.window_id, msg.tag, msg.value, t.CommandStatus(msg.status), msg.error_msg,
-        msg.read_back, time_ns(msg.header.stamp), time_ns(msg.issued), time_ns(msg.closed),
-    )  # fmt: skip
+        msg.command_id,
+        msg.window_id,
+        msg.tag,
+        msg.value,
+        t.CommandStatus(msg.status),
+        msg.error_msg,
+        msg.read_back,
+        time_ns(msg.header.stamp),
+        time_ns(msg.issued),
+        time_ns(msg.closed),
+    )
 
 
 def label_msg(i: t.Incident) -> m.Label:
     return m.Label(
-        onset=time_msg(i.onset_ns), end=time_msg(i.end_ns), name=i.name, kind=i.kind, category=i.category,
-        type=i.type, device=i.device, devices=list(i.devices), attack_id=i.attack_id or "",
-    )  # fmt: skip
+        onset=time_msg(i.onset_ns),
+        end=time_msg(i.end_ns),
+        name=i.name,
+        kind=i.kind,
+        category=i.category,
+        type=i.type,
+        device=i.device,
+        devices=list(i.devices),
+        attack_id=i.attack_id or "",
+    )
 
 
 def label(msg: m.Label) -> t.Incident:
     return t.Incident(
-        msg.name, msg.kind, msg.category, msg.type, msg.device, time_ns(msg.onset), time_ns(msg.end),
-        tuple(msg.devices), msg.attack_id or None,
-    )  # fmt: skip
+        msg.name,
+        msg.kind,
+        msg.category,
+        msg.type,
+        msg.device,
+        time_ns(msg.onset),
+        time_ns(msg.end),
+        tuple(msg.devices),
+        msg.attack_id or None,
+    )

@@ -44,7 +44,7 @@ class CellNode(LifecycleNode):
 
     # What a subclass writes -------------------------------------------------
     def build(self) -> None:
-        """Make the core, publishers and subscriptions from `self.params`; ValueError/OSError if impossible."""
+        """Make core, publishers and subscriptions from `self.params`; ValueError or OSError if impossible."""
 
     def start(self) -> None:
         """Begin to work (threads, links)."""
@@ -130,6 +130,12 @@ class CellNode(LifecycleNode):
         self._drop()
         return super().on_shutdown(state)
 
+    def end(self) -> None:
+        """Stop, say a last word, let go: the process is about to end."""
+        self._halt()
+        self.tell_health()
+        self.release()
+
     def _halt(self) -> None:
         if self.active:
             self.active = False
@@ -154,9 +160,13 @@ class CellNode(LifecycleNode):
     def tell_health(self, level: bytes | None = None, text: str = "") -> None:
         counters: dict[str, object] = {}
         if level is None:
-            level, text, counters = self.health() if self.active or self._subs or self._pubs else (OK, "unconfigured", {})
+            level, text, counters = (
+                self.health() if self.active or self._subs or self._pubs else (OK, "unconfigured", {})
+            )
         counters |= {"pid": os.getpid(), "active": int(self.active), "publish_errors": self.publish_errors}
-        status = DiagnosticStatus(level=level, name=self.get_name(), message=text, hardware_id=f"cellwatch:{self.get_namespace()}")
+        status = DiagnosticStatus(
+            level=level, name=self.get_name(), message=text, hardware_id=f"cellwatch:{self.get_namespace()}"
+        )
         status.values = [KeyValue(key=k, value=str(v)) for k, v in counters.items()]
         msg = DiagnosticArray(status=[status])
         msg.header.stamp = convert.time_msg(time.time_ns())
@@ -208,8 +218,6 @@ def run(node_class: type[CellNode]) -> None:
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:
-        node._halt()
-        node.tell_health()
-        node.release()
+        node.end()
         node.destroy_node()
         rclpy.try_shutdown()

@@ -28,7 +28,9 @@ def declare(node: Node, params: type[P]) -> None:
         descriptor = ParameterDescriptor(description=meta["description"] + unit)
         if meta["low"] is not None:
             if isinstance(field.default, int) and not isinstance(field.default, bool):
-                descriptor.integer_range = [IntegerRange(from_value=meta["low"], to_value=meta["high"], step=0)]
+                descriptor.integer_range = [
+                    IntegerRange(from_value=meta["low"], to_value=meta["high"], step=0)
+                ]
             else:
                 descriptor.floating_point_range = [
                     FloatingPointRange(from_value=float(meta["low"]), to_value=float(meta["high"]), step=0.0)

@@ -6,7 +6,9 @@ from rclpy.duration import Duration
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 
 
-def _profile(depth: int, *, reliable: bool = True, latched: bool = False, lifespan_s: float = 0.0) -> QoSProfile:
+def _profile(
+    depth: int, *, reliable: bool = True, latched: bool = False, lifespan_s: float = 0.0
+) -> QoSProfile:
     return QoSProfile(
         history=HistoryPolicy.KEEP_LAST,
         depth=depth,

@@ -68,6 +68,6 @@ def test_shipped_cells_load_and_make_a_table_with_sinks_first():
     for path in sorted(folder.glob("*.yaml")):
         cell = load(path)
         table = node_table(cell, Artifacts(Path("x")))
-        assert [s.name for s in table][0] == "influx_export_node"
-        assert [s.name for s in table][-1].startswith("opcua_client_node")
+        assert table[0].name == "influx_export_node"
+        assert table[-1].name.startswith("opcua_client_node")
         assert not table[-1].parameters["armed"]

@@ -39,8 +39,12 @@ def test_detection_takes_the_first_alarm_and_the_gravest_decision(ledger):
         ledger.on_fused(fused(t, d), t * S + S // 10)
     row = ledger.report(end_ns=160 * S, incidents=[incident(110, 120)])["incidents"][0]
     assert (row["onset"], row["detected_at"], row["latency_s"], row["decision"], row["category"]) == (
-        10.0, 12.1, 2.1, "BLOCK", "fault",
-    )  # fmt: skip
+        10.0,
+        12.1,
+        2.1,
+        "BLOCK",
+        "fault",
+    )
 
 
 def test_missed_incident_has_nulls(ledger):
@@ -54,7 +58,12 @@ def test_false_alarms_are_outside_every_incident_and_device(ledger):
         ledger.on_fused(fused(t, Screening.SUSPICIOUS), t * S)
     ledger.on_fused(fused(113, Screening.SUSPICIOUS, device="HMI1"), 113 * S)
     found = ledger.false_alarms([incident(110, 120)])
-    assert [(a.end_ns // S, a.device) for a in found] == [(105, "PLC1"), (122, "PLC1"), (130, "PLC1"), (113, "HMI1")]
+    assert [(a.end_ns // S, a.device) for a in found] == [
+        (105, "PLC1"),
+        (122, "PLC1"),
+        (130, "PLC1"),
+        (113, "HMI1"),
+    ]
 
 
 def test_without_ground_truth_false_alarms_are_unknown(ledger):
@@ -66,7 +75,17 @@ def test_lost_batches_bad_quality_and_gaps_are_counted(ledger):
     def batch(sequence, status=(0, 0x80340000), **more):
         n = len(status)
         times = np.full(n, 101 * S, np.int64)
-        return TagBatch("PLC1", sequence, np.zeros(n, np.uint32), np.ones(n), np.array(status, np.uint32), times, times, 0, **more)
+        return TagBatch(
+            "PLC1",
+            sequence,
+            np.zeros(n, np.uint32),
+            np.ones(n),
+            np.array(status, np.uint32),
+            times,
+            times,
+            0,
+            **more,
+        )
 
     ledger.on_tags(batch(1), 101 * S)
     ledger.on_tags(batch(4, dropped=3, gaps=(Gap(0, 1, "outage"),)), 101 * S)
@@ -85,7 +104,20 @@ def test_nothing_counts_before_the_start():
 
 def test_command_latencies(ledger):
     ledger.on_command()
-    ledger.on_result(CommandResult("a", 1, "T", 1.0, CommandStatus.ACCEPTED, "", 1.0, 105 * S + 40_000_000, 105 * S + 10_000_000, 105 * S))
+    ledger.on_result(
+        CommandResult(
+            "a",
+            1,
+            "T",
+            1.0,
+            CommandStatus.ACCEPTED,
+            "",
+            1.0,
+            105 * S + 40_000_000,
+            105 * S + 10_000_000,
+            105 * S,
+        )
+    )
     body = ledger.report(end_ns=160 * S, incidents=[])
     assert body["commands"] == {"issued": 1, "accepted": 1, "refused": 0, "withheld": 0}
     assert body["latency_ms"]["verdict_to_write"]["p50"] == pytest.approx(30, rel=0.02)

@@ -35,8 +35,12 @@ class Cellwatch:
         env = os.environ | {"CELLWATCH_HOME": str(self.home), "COLUMNS": "200"}
         return subprocess.Popen(
             [sys.executable, "-m", "cellwatch.nodes.cli", *args],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env,
-        )  # fmt: skip
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=env,
+        )
 
     def run(self, *args: str, meanwhile=None, timeout: float = 240) -> Finished:
         process = self.start(*args)

@@ -18,7 +18,9 @@ pytestmark = pytest.mark.system
 @pytest.fixture(scope="module")
 def armed(cellwatch):
     """A full armed run, shared by the tests below."""
-    result = cellwatch.run("run", "--duration", "75", "--arm", "--no-dashboard", "--seed", "7", "--json", timeout=420)
+    result = cellwatch.run(
+        "run", "--duration", "75", "--arm", "--no-dashboard", "--seed", "7", "--json", timeout=420
+    )
     assert result.code == 0, result.err
     return result
 
@@ -39,7 +41,10 @@ def test_the_command_is_accepted_and_the_plant_safe(armed):
     assert report["commands"]["withheld"] == report["commands"]["refused"] == 0
     assert report["plant"]["safe_state_reached_at"] is not None
     assert report["plant"]["writes"] == report["commands"]["accepted"]
-    assert sum(report["commands"][k] for k in ("accepted", "refused", "withheld")) == report["commands"]["issued"]
+    assert (
+        sum(report["commands"][k] for k in ("accepted", "refused", "withheld"))
+        == report["commands"]["issued"]
+    )
 
 
 def test_nothing_is_lost(armed):
@@ -126,7 +131,9 @@ def test_replay_of_real_data_reports_its_anomaly(cellwatch, data_dir):
 
 def test_capture_replaces_the_traffic(cellwatch, armed, data_dir):
     file = data_dir / "lemay_modbus" / "CnC_uploading_exe_modbus_6RTU_with_operate.pcap"
-    result = cellwatch.run("run", "--capture", str(file), "--speed", "0", "--duration", "8", "--no-dashboard", "--json")
+    result = cellwatch.run(
+        "run", "--capture", str(file), "--speed", "0", "--duration", "8", "--no-dashboard", "--json"
+    )
     assert result.code == 0, result.err
     assert result.report["traffic"]["packets"] > 1000
 
@@ -135,7 +142,9 @@ def test_capture_damaged_half_way_is_read_up_to_the_damage(cellwatch, armed, dat
     whole = (data_dir / "lemay_modbus" / "CnC_uploading_exe_modbus_6RTU_with_operate.pcap").read_bytes()
     file = tmp_path / "half.pcap"
     file.write_bytes(whole[: len(whole) // 2])
-    result = cellwatch.run("run", "--capture", str(file), "--speed", "0", "--duration", "6", "--no-dashboard", "--json")
+    result = cellwatch.run(
+        "run", "--capture", str(file), "--speed", "0", "--duration", "6", "--no-dashboard", "--json"
+    )
     assert result.code == 0, result.err
     assert result.report["traffic"]["packets"] > 500
     assert "half.pcap" in result.err

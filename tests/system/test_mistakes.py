@@ -54,7 +54,9 @@ def test_bad_options(cellwatch, tmp_path, args, words):
 
 def test_unreachable_endpoint(cellwatch, tmp_path):
     endpoint = f"opc.tcp://127.0.0.1:{free_port()}/x"
-    result = cellwatch.run("run", "--config", real_cell(tmp_path, endpoint=endpoint), "--duration", "5", timeout=60)
+    result = cellwatch.run(
+        "run", "--config", real_cell(tmp_path, endpoint=endpoint), "--duration", "5", timeout=60
+    )
     assert result.code == 2, result.err
     assert endpoint in result.err
     assert "Traceback" not in result.err

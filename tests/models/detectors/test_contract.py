@@ -65,13 +65,19 @@ def test_ensemble_takes_out_a_failing_model_and_goes_on(fitted, data):
     graph = fitted.to_onnx()
     core = Ensemble("s1", {2: CLASSES}, scaler, {(2, "good"): graph, (2, "bad"): graph})
     core._run[2, "bad"] = lambda _: 1 / 0
-    w = FeatureWindow(1, 0, 1, 1, "s1", ("a", "b"), x[:2], (), np.zeros(0, np.uint32), np.zeros((0, 0), np.float32))
+    w = FeatureWindow(
+        1, 0, 1, 1, "s1", ("a", "b"), x[:2], (), np.zeros(0, np.uint32), np.zeros((0, 0), np.float32)
+    )
     p = core.judge(w).levels[0].probabilities
     assert np.isfinite(p[:, 0]).all()
     assert np.isnan(p[:, 1]).all()
     assert "bad" in core.failed
     with pytest.raises(ValueError, match=r"s1.*other"):
-        core.judge(FeatureWindow(1, 0, 1, 1, "other", ("a",), x[:1], (), np.zeros(0, np.uint32), np.zeros((0, 0), np.float32)))
+        core.judge(
+            FeatureWindow(
+                1, 0, 1, 1, "other", ("a",), x[:1], (), np.zeros(0, np.uint32), np.zeros((0, 0), np.float32)
+            )
+        )
 
 
 def test_scaler_fills_bounds_and_survives_json():

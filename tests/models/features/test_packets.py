@@ -26,17 +26,41 @@ CAPTURES = [
     "pcaps/*/*.pcapng",
 ]
 NUMBERS = {
-    "frame.len": "wire_length", "ip.len": "ip_length", "ip.ttl": "ttl", "ip.hdr_len": "ip_header",
-    "ip.frag_offset": "fragment_offset", "ip.proto": "protocol", "tcp.srcport": "src_port",
-    "tcp.dstport": "dst_port", "udp.srcport": "src_port", "udp.dstport": "dst_port",
-    "tcp.window_size_value": "window", "tcp.len": "payload_length", "tcp.seq_raw": "seq",
-    "tcp.ack_raw": "ack", "tcp.options.mss_val": "mss", "icmp.type": "icmp_type", "icmp.code": "icmp_code",
-    "arp.opcode": "arp", "ipv6.hlim": "ttl", "ip.version": "ip_version",
-}  # fmt: skip
+    "frame.len": "wire_length",
+    "ip.len": "ip_length",
+    "ip.ttl": "ttl",
+    "ip.hdr_len": "ip_header",
+    "ip.frag_offset": "fragment_offset",
+    "ip.proto": "protocol",
+    "tcp.srcport": "src_port",
+    "tcp.dstport": "dst_port",
+    "udp.srcport": "src_port",
+    "udp.dstport": "dst_port",
+    "tcp.window_size_value": "window",
+    "tcp.len": "payload_length",
+    "tcp.seq_raw": "seq",
+    "tcp.ack_raw": "ack",
+    "tcp.options.mss_val": "mss",
+    "icmp.type": "icmp_type",
+    "icmp.code": "icmp_code",
+    "arp.opcode": "arp",
+    "ipv6.hlim": "ttl",
+    "ip.version": "ip_version",
+}
 OTHERS = [
-    "tcp.flags", "eth.src", "eth.dst", "ip.src", "ip.dst", "ipv6.src", "ipv6.dst", "arp.src.proto_ipv4",
-    "frame.time_epoch", "ip.flags", "vlan.id", "udp.length",
-]  # fmt: skip
+    "tcp.flags",
+    "eth.src",
+    "eth.dst",
+    "ip.src",
+    "ip.dst",
+    "ipv6.src",
+    "ipv6.dst",
+    "arp.src.proto_ipv4",
+    "frame.time_epoch",
+    "ip.flags",
+    "vlan.id",
+    "udp.length",
+]
 
 
 def block(*frames: bytes, link_type: int = 1, padding: int = 0) -> PacketBlock:
@@ -50,8 +74,19 @@ def block(*frames: bytes, link_type: int = 1, padding: int = 0) -> PacketBlock:
 
 def ipv4(payload: bytes, protocol: int, *, flags: int = 0x4000, options: bytes = b"", ttl: int = 64) -> bytes:
     ihl = 5 + len(options) // 4
-    head = struct.pack(">BBHHHBBH4s4s", 0x40 | ihl, 0, ihl * 4 + len(payload), 1, flags, ttl, protocol, 0,
-                       bytes([10, 0, 0, 1]), bytes([10, 0, 0, 2]))  # fmt: skip
+    head = struct.pack(
+        ">BBHHHBBH4s4s",
+        0x40 | ihl,
+        0,
+        ihl * 4 + len(payload),
+        1,
+        flags,
+        ttl,
+        protocol,
+        0,
+        bytes([10, 0, 0, 1]),
+        bytes([10, 0, 0, 2]),
+    )
     return head + options + payload
 
 
@@ -120,9 +155,12 @@ def check(packets: Packets, rows: list[dict[str, str]], path: str, start: int) -
         if row["eth.dst"]:
             assert mac(p["dst_mac"]) == row["eth.dst"], where
         for theirs, hi, lo in (
-            ("ip.src", "src_hi", "src_lo"), ("ip.dst", "dst_hi", "dst_lo"), ("ipv6.src", "src_hi", "src_lo"),
-            ("ipv6.dst", "dst_hi", "dst_lo"), ("arp.src.proto_ipv4", "src_hi", "src_lo"),
-        ):  # fmt: skip
+            ("ip.src", "src_hi", "src_lo"),
+            ("ip.dst", "dst_hi", "dst_lo"),
+            ("ipv6.src", "src_hi", "src_lo"),
+            ("ipv6.dst", "dst_hi", "dst_lo"),
+            ("arp.src.proto_ipv4", "src_hi", "src_lo"),
+        ):
             if row[theirs] and (theirs.startswith("ipv6") == (p["ip_version"] == 6)):
                 assert address(p[hi], p[lo]) == row[theirs], f"{where} {theirs}"
                 compared += 1

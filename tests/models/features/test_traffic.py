@@ -130,7 +130,7 @@ def reference(p: Packets, window_ns: int) -> dict[tuple[int, str], dict[str, flo
         for role, m, hi, lo, port in (
             ("src", p.src_mac, p.src_hi, p.src_lo, p.src_port),
             ("dst", p.dst_mac, p.dst_hi, p.dst_lo, p.dst_port),
-        ):  # fmt: skip
+        ):
             talk = [i for i in mine if p.src_lo[i] or p.dst_lo[i] or p.src_hi[i] or p.dst_hi[i]]
             sides["ips", role] = {(int(hi[i]), int(lo[i])) for i in talk}
             sides["macs", role] = {int(m[i]) for i in mine if m[i]}

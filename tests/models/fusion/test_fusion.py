@@ -17,11 +17,22 @@ MS = 1_000_000
 
 def rules(window_id, screening=Screening.ALLOW, confidence=0.0):
     score = np.array([[[1 - confidence, confidence]]], np.float32)
-    broken = (Violation("PLC1", "LIT101/avg", 9.0, 1.0, 5.0, "limit", "fault"),) if screening > Screening.ALLOW else ()
+    broken = (
+        (Violation("PLC1", "LIT101/avg", 9.0, 1.0, 5.0, "limit", "fault"),)
+        if screening > Screening.ALLOW
+        else ()
+    )
     return Verdicts(
-        "rules", window_id, 0, 0, ("PLC1",), np.array([screening], np.uint8), np.array([confidence], np.float32),
-        (LevelScores(Level.L1, ("rulesense",), ("benign", "attack"), score),), broken,
-    )  # fmt: skip
+        "rules",
+        window_id,
+        0,
+        0,
+        ("PLC1",),
+        np.array([screening], np.uint8),
+        np.array([confidence], np.float32),
+        (LevelScores(Level.L1, ("rulesense",), ("benign", "attack"), score),),
+        broken,
+    )
 
 
 def ensemble(window_id, p, category="dos"):
@@ -30,9 +41,18 @@ def ensemble(window_id, p, category="dos"):
     l2[0, :, classes.index(category) if p >= 0.5 else 0] = 0.98
     l1 = np.array([[[1 - p, p], [1 - p, p]]], np.float32)
     return Verdicts(
-        "ensemble", window_id, 0, 0, ("PLC1",), np.zeros(1, np.uint8), np.zeros(1, np.float32),
-        (LevelScores(Level.L1, ("XGB", "MLP"), ("benign", "attack"), l1), LevelScores(Level.L2, ("XGB", "MLP"), classes, l2)),
-    )  # fmt: skip
+        "ensemble",
+        window_id,
+        0,
+        0,
+        ("PLC1",),
+        np.zeros(1, np.uint8),
+        np.zeros(1, np.float32),
+        (
+            LevelScores(Level.L1, ("XGB", "MLP"), ("benign", "attack"), l1),
+            LevelScores(Level.L2, ("XGB", "MLP"), classes, l2),
+        ),
+    )
 
 
 def test_doctests():

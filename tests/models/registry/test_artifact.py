@@ -14,7 +14,9 @@ from cellwatch.models.registry.artifact import MANIFEST, Manifest, ModelEntry, l
 def folder(tmp_path):
     content = b"graph"
     entry = ModelEntry("XGB", 1, "L1-XGB.onnx", hashlib.sha256(content).hexdigest(), {"mcc": 0.5})
-    manifest = Manifest("s1", {"1": ["benign", "attack"]}, [entry], {"centre": [0.0], "scale": [1.0]}, {"XGB": 0.5}, {})
+    manifest = Manifest(
+        "s1", {"1": ["benign", "attack"]}, [entry], {"centre": [0.0], "scale": [1.0]}, {"XGB": 0.5}, {}
+    )
     save(tmp_path / "m", manifest, {"L1-XGB.onnx": content})
     return tmp_path / "m"
 

@@ -12,7 +12,9 @@ RULES = (
 
 
 def fused(decision, category="fault", device="PLC1", window_id=1):
-    return FusedWindow(window_id, 0, 5, (FusedVerdict(device, decision, 0.9, 0.5, category, explanation="why"),))
+    return FusedWindow(
+        window_id, 0, 5, (FusedVerdict(device, decision, 0.9, 0.5, category, explanation="why"),)
+    )
 
 
 def test_only_block_asks_for_a_command():
@@ -27,10 +29,12 @@ def test_only_block_asks_for_a_command():
 
 def test_category_and_device_select_the_rule():
     assert [c.tag for c in ResponsePolicy(RULES).step(fused(Screening.BLOCK, "dos"), 0)] == ["XS102_LOCK"]
-    assert [c.tag for c in ResponsePolicy(RULES).step(fused(Screening.BLOCK, device="HMI1"), 0)] == ["XS102_LOCK"]
+    assert [c.tag for c in ResponsePolicy(RULES).step(fused(Screening.BLOCK, device="HMI1"), 0)] == [
+        "XS102_LOCK"
+    ]
 
 
 def test_a_rule_rests_for_its_hold_time():
     policy = ResponsePolicy(RULES[:1])
-    times = [t for t in range(0, 25) if policy.step(fused(Screening.BLOCK), t * 10**9)]
+    times = [t for t in range(25) if policy.step(fused(Screening.BLOCK), t * 10**9)]
     assert times == [0, 10, 20]

@@ -17,10 +17,24 @@ TAG_COLUMNS = JUDGED_TAG_COLUMNS
 
 
 def window(values, tag_values=None, *, devices=("PLC1", "HMI1"), schema_id="s1", held=()):
-    tags = np.full((1, len(TAG_COLUMNS)), 1.0, np.float32) if tag_values is None else np.array([tag_values], np.float32)
+    tags = (
+        np.full((1, len(TAG_COLUMNS)), 1.0, np.float32)
+        if tag_values is None
+        else np.array([tag_values], np.float32)
+    )
     return FeatureWindow(
-        7, 0, 1, 2, schema_id, devices, np.array(values, np.float32), ("LIT101",), np.array([0], np.uint32), tags, held=held
-    )  # fmt: skip
+        7,
+        0,
+        1,
+        2,
+        schema_id,
+        devices,
+        np.array(values, np.float32),
+        ("LIT101",),
+        np.array([0], np.uint32),
+        tags,
+        held=held,
+    )
 
 
 @pytest.fixture
