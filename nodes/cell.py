@@ -33,7 +33,12 @@ class Artifacts:
 
 
 def node_table(
-    cell: CellConfig, files: Artifacts, *, armed: bool = False, commissioning_s: float = 0.0
+    cell: CellConfig,
+    files: Artifacts,
+    *,
+    armed: bool = False,
+    commissioning_s: float = 0.0,
+    network_s: float = 0.0,
 ) -> list[NodeSpec]:
     """All nodes, sinks first: the order in which they are brought up.
 
@@ -62,7 +67,11 @@ def node_table(
             },
         ),
         NodeSpec("ensemble_node", "ensemble_node", {"model_dir": files.model_dir}),
-        NodeSpec("rule_node", "rule_node", {"profile_file": files.profile_file, **asdict(cell.rules)}),
+        NodeSpec(
+            "rule_node",
+            "rule_node",
+            {"profile_file": files.profile_file, "network_commissioning_s": network_s, **asdict(cell.rules)},
+        ),
         NodeSpec(
             "feature_node",
             "feature_node",

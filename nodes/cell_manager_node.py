@@ -41,6 +41,7 @@ class Managed:
     change_state: Any
     state: str = "starting"
     healthy: bool = False  # says so itself
+    warns: bool = False
     message: str = ""  # its own words
     refusal: str = ""  # why it could not be configured
     restarts: int = 0
@@ -191,6 +192,7 @@ class CellManagerNode(Node):
             node.heard_s = time.monotonic()
             node.counters = {k: float(v) for k, v in values.items() if _is_number(v)}
             node.message = status.message
+            node.warns = status.level != DiagnosticStatus.OK and values.get("active") == "1"
             node.healthy = status.level != DiagnosticStatus.ERROR
             if not node.healthy and values.get("active") == "0":
                 node.refusal = status.message

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from cellwatch_msgs.msg import FeatureWindow, VerdictArray
 
+from cellwatch.models import types as t
 from cellwatch.models.features.schema import default_schema
 from cellwatch.models.features.tags import TAG_COLUMNS
 from cellwatch.models.rules.profile import Profile, ProfileBuilder
@@ -31,6 +32,13 @@ class Params:
     )
     suspicious_points: float = param(1.0, "points that make a device SUSPICIOUS", low=0.01, high=1000.0)
     block_points: float = param(6.0, "points that make a device BLOCK", low=0.01, high=1000.0)
+    network_commissioning_s: float = param(
+        0.0,
+        "learn the traffic anew for this long, the process as in the profile",
+        unit="s",
+        low=0.0,
+        high=86400.0,
+    )
     margin: float = param(0.5, "widening of learned limits, in units of the range seen", low=0.0, high=10.0)
 
 
@@ -47,6 +55,8 @@ class RuleNode(CellNode):
             self.rules = RuleSense(Profile.from_json(path.read_text(), str(path)), self.settings)
         self.builder = ProfileBuilder(default_schema().names, TAG_COLUMNS, p.margin)
         self.judged = self.learned = 0
+        self.traffic: list = []  # windows to learn the traffic from
+        self.traffic_until_ns = 0
         self.trouble = ""
         self.pub = self.publisher(VerdictArray, "verdicts/rules")
         self.subscribe(FeatureWindow, "features", self._judge)
@@ -75,6 +85,8 @@ class RuleNode(CellNode):
             self.get_logger().info(f"profile learned from {profile.windows} windows")
         if self.rules is None:
             return _abstain(window, "no profile")
+        if self.params.network_commissioning_s and self.traffic_until_ns >= 0:
+            window = self._learn_traffic(window)
         try:
             verdicts = self.rules.judge(window)
         except ValueError as error:
@@ -84,6 +96,22 @@ class RuleNode(CellNode):
         self.trouble = ""
         self.judged += 1
         return verdicts
+
+    def _learn_traffic(self, window) -> t.FeatureWindow:
+        """Collect traffic; until it is learnt, judge the process alone."""
+        if not self.traffic_until_ns:
+            self.traffic_until_ns = window.end_ns + round(self.params.network_commissioning_s * 1e9)
+        if window.end_ns <= self.traffic_until_ns:
+            self.traffic.append(window)
+            values = window.values.copy()
+            values[:, [f.startswith("network_") for f in self.rules.profile.features]] = np.nan
+            return replace(window, values=values)
+        self.rules = RuleSense(
+            self.rules.profile.with_network(self.traffic, self.params.margin), self.settings
+        )
+        self.get_logger().info(f"traffic learned from {len(self.traffic)} windows")
+        self.traffic, self.traffic_until_ns = [], -1
+        return window
 
     def health(self) -> tuple[bytes, str, dict[str, object]]:
         counters = {"judged": self.judged, "learned": self.learned}

@@ -30,6 +30,7 @@ CONNECT_TIMEOUT_S = 10.0
 KEPT_RUNS = 20
 LEARNING_WINDOWS = 40
 MIN_WINDOW_S = 0.1
+NETWORK_COMMISSION_S = 10.0
 
 
 def home() -> Path:
@@ -64,6 +65,8 @@ class CellRun:
         self.stopping = threading.Event()
         self._manager: CellManagerNode | None = None
         self.commissioning_s = 0.0
+        self.network_s = 0.0
+        self._told: dict[str, bool] = {}
 
     @property
     def manager(self) -> CellManagerNode:
@@ -124,6 +127,12 @@ class CellRun:
     def artifacts(self, trained: Path | None) -> Artifacts:
         """Files for the nodes: a trained folder, or the cell's own profile that commissioning will write."""
         if trained is not None:
+            if self.options.capture:
+                # The ensemble knows the simulated traffic, not this one: it abstains, the rules learn it.
+                self.network_s = NETWORK_COMMISSION_S
+                return Artifacts(
+                    self.folder, "", str(trained / "baseline.json"), str(trained / "profile.json")
+                )
             weights = json.loads((trained / "manifest.json").read_text())["weights"]
             return Artifacts(
                 self.folder,
@@ -148,7 +157,13 @@ class CellRun:
 
         os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
         self.namespace = f"/{self.cell.cell}"
-        specs = node_table(self.cell, files, armed=self.options.arm, commissioning_s=self.commissioning_s)
+        specs = node_table(
+            self.cell,
+            files,
+            armed=self.options.arm,
+            commissioning_s=self.commissioning_s,
+            network_s=self.network_s,
+        )
         self.table = ProcessTable([self._process(spec) for spec in specs], self.say, self._restarted)
         self.table.order()
         rclpy.init(
@@ -248,6 +263,12 @@ class CellRun:
                 raise ConfigError(f"the plant stopped: {self.plant.died}")
         if self.table is not None:
             self.table.watch()
+        if self._manager is not None:
+            for node in self._manager.nodes.values():
+                if node.warns != self._told.get(node.name, False):
+                    self._told[node.name] = node.warns
+                    if node.warns:
+                        self.say(f"{node.name}: {node.message}")
 
     # Down ----------------------------------------------------------------------
     def shutdown(self) -> None:
@@ -277,7 +298,9 @@ class CellRun:
         """The report of the run; None stands for what cannot be known."""
         incidents: list[Incident] | None = None
         if self.plant is not None and self.plant.incidents is not None:
-            incidents = [i for i in self.plant.incidents if i.onset_ns < self.end_ns]
+            # With a capture the simulated attacks are not in the traffic.
+            seen = [i for i in self.plant.incidents if i.kind == "fault" or not self.options.capture]
+            incidents = [i for i in seen if i.onset_ns < self.end_ns]
         start = self.ledger.start_ns
         nodes = self.manager.nodes
         export = nodes["influx_export_node"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -79,6 +79,25 @@ class Profile:
     devices: dict[str, Limits]
     tags: dict[str, Limits]
     windows: int = 0  # benign windows it was learned from
+
+    def with_network(self, windows: list[FeatureWindow], margin: float = 0.5) -> Profile:
+        """The same cell on other traffic: network limits from `windows`, everything else as it is."""
+        network = np.array([f.startswith("network_") for f in self.features])
+        rows: dict[str, list[F32]] = {}
+        for w in windows:
+            for i, device in enumerate(w.devices):
+                rows.setdefault(device, []).append(w.values[i])
+        blank = np.full(len(self.features), np.nan)
+        devices = {}
+        for device, values in rows.items():
+            new = Limits.learn(np.stack(values), margin)
+            old = self.devices.get(device, Limits(blank, blank, blank))
+            devices[device] = Limits(
+                np.where(network, new.low, old.low),
+                np.where(network, new.high, old.high),
+                np.where(network, new.scale, old.scale),
+            )
+        return replace(self, devices=devices)
 
     def to_json(self) -> str:
         """Readable JSON with a checksum over everything else."""

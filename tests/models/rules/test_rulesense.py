@@ -123,3 +123,12 @@ def test_limits_of_a_constant_column_have_room_for_rounding():
     never = Limits.learn(np.full((10, 1), np.nan), margin=0.5)
     assert math.isnan(never.scale[0])
     assert never.excess(np.array([1e9])) == 0
+
+
+def test_other_traffic_is_learnt_anew_while_the_process_stays(rules):
+    busy = [window([[900, 30, 1], [700, 20, np.nan]]) for _ in range(30)]
+    again = RuleSense(rules.profile.with_network(busy))
+    assert (again.judge(busy[0]).screening == Screening.ALLOW).all()
+    assert rules.judge(busy[0]).screening[0] == Screening.BLOCK
+    hot = again.judge(window([[900, 30, 50], [700, 20, np.nan]]))
+    assert [v.feature for v in hot.violations] == ["sensor_zscore_max"]
