@@ -14,7 +14,7 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from rich.console import Console
 
-from cellwatch.nodes.cell import node_table, write_params
+from cellwatch.nodes.cell import namespace, node_table, write_params
 from cellwatch.nodes.cli import config_path
 from cellwatch.nodes.runner import CellRun, RunOptions
 from cellwatch.nodes.start import checked, trained_folder
@@ -36,14 +36,14 @@ def _setup(context: LaunchContext) -> list[object]:
     table = node_table(
         run.cell, run.artifacts(trained), armed=options.arm, commissioning_s=run.commissioning_s
     )
-    namespace = f"/{run.cell.cell}"
+    place = namespace(run.cell)
     actions: list[object] = [
         Node(
             package="cellwatch",
             executable=spec.executable,
             name=spec.name,
-            namespace=namespace,
-            parameters=[str(write_params(spec, namespace, run.run_folder))],
+            namespace=place,
+            parameters=[str(write_params(spec, place, run.run_folder))],
             respawn=True,
             respawn_delay=1.0,
         )
@@ -54,7 +54,7 @@ def _setup(context: LaunchContext) -> list[object]:
             package="cellwatch",
             executable="cell_manager_node",
             name="cell_manager_node",
-            namespace=namespace,
+            namespace=place,
             parameters=[{"nodes": [spec.name for spec in table]}],
         )
     )

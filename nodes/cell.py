@@ -97,8 +97,13 @@ def node_table(
     return table
 
 
-def write_params(spec: NodeSpec, namespace: str, folder: Path) -> Path:
+def namespace(cell: CellConfig) -> str:
+    """ROS namespace of a cell: ROS knows letters, digits and underscores only."""
+    return "/" + cell.cell.replace("-", "_")
+
+
+def write_params(spec: NodeSpec, place: str, folder: Path) -> Path:
     """Parameter file of one node, as `--params-file` takes it."""
     path = folder / f"{spec.name}.yaml"
-    path.write_text(yaml.safe_dump({f"{namespace}/{spec.name}": {"ros__parameters": spec.parameters}}))
+    path.write_text(yaml.safe_dump({f"{place}/{spec.name}": {"ros__parameters": spec.parameters}}))
     return path

@@ -76,6 +76,7 @@ class CellManagerNode(Node):
             for name in names
         }
         self.wanted = True
+        self.held: set[str] = set()  # nodes that stay inactive for now
         self.create_timer(0.02, self._advance_all)
         self.create_subscription(DiagnosticArray, "/diagnostics", self._diagnostics, qos.DIAGNOSTICS)
         self._listen()
@@ -98,7 +99,9 @@ class CellManagerNode(Node):
     # What the host asks ------------------------------------------------------
     @property
     def up(self) -> bool:
-        return all(n.state == "active" for n in self.nodes.values())
+        return all(
+            n.state == ("inactive" if name in self.held else "active") for name, n in self.nodes.items()
+        )
 
     def restarted(self, name: str) -> None:
         """The host started a new process for `name`."""
@@ -128,7 +131,7 @@ class CellManagerNode(Node):
         before_up = True
         for node in self.nodes.values():
             self._advance(node, may_activate=before_up)
-            before_up = before_up and (node.state == "active" or node.restarts > 0)
+            before_up = before_up and (node.state == "active" or node.restarts > 0 or node.name in self.held)
 
     def _advance(self, node: Managed, *, may_activate: bool) -> None:
         now = time.monotonic()
@@ -152,7 +155,12 @@ class CellManagerNode(Node):
                 _request(Transition.TRANSITION_CONFIGURE),
                 State.PRIMARY_STATE_INACTIVE,
             )
-        elif node.state == "inactive" and may_activate and node.change_state.service_is_ready():
+        elif (
+            node.state == "inactive"
+            and node.name not in self.held
+            and may_activate
+            and node.change_state.service_is_ready()
+        ):
             self._ask(
                 node, node.change_state, _request(Transition.TRANSITION_ACTIVATE), State.PRIMARY_STATE_ACTIVE
             )
@@ -193,8 +201,8 @@ class CellManagerNode(Node):
             node.counters = {k: float(v) for k, v in values.items() if _is_number(v)}
             node.message = status.message
             node.warns = status.level != DiagnosticStatus.OK and values.get("active") == "1"
-            node.healthy = status.level != DiagnosticStatus.ERROR
-            if not node.healthy and values.get("active") == "0":
+            node.healthy = status.level != DiagnosticStatus.ERROR and values.get("active") == "1"
+            if status.level == DiagnosticStatus.ERROR and values.get("active") == "0":
                 node.refusal = status.message
             if node.state == "silent" or (
                 node.state == "active" and values.get("active") == "0" and self.wanted
@@ -207,6 +215,28 @@ class CellManagerNode(Node):
         node.counters = {}
         node.state, node.future, node.pid = "starting", None, 0
         node.not_before_s = 0.0
+
+
+class HostedManager:
+    """The manager in a process that is not a node itself: its own ROS context and spinning thread."""
+
+    def __init__(self, namespace: str, names: list[str], ledger: Ledger) -> None:
+        rclpy.init(
+            args=["--ros-args", "-r", f"__ns:={namespace}"],
+            signal_handler_options=rclpy.signals.SignalHandlerOptions.NO,
+        )
+        self.node = CellManagerNode(names, ledger)
+        executor = make_executor()
+        executor.add_node(self.node)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=spin, args=(executor, self._stop), daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join(timeout=2.0)
+        self.node.destroy_node()
+        rclpy.try_shutdown()
 
 
 def _request(transition: int) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import types
 import typing
 from dataclasses import dataclass, field
@@ -112,6 +113,10 @@ def load(path: Path) -> CellConfig:
         where = f"line {mark.line + 1}: " if mark else ""
         raise ConfigError(f"{path}: {where}not YAML: {getattr(error, 'problem', error)}") from None
     cell: CellConfig = _build(CellConfig, data, str(path))
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", cell.cell):
+        raise ConfigError(
+            f"{path}: cell: '{cell.cell}' must be letters, digits, - and _, beginning with a letter"
+        )
     if not cell.plcs:
         raise ConfigError(f"{path}: plcs: a cell needs at least one PLC")
     names = [p.name for p in cell.plcs]

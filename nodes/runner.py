@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import json
 import os
@@ -16,14 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cellwatch.models.types import Incident
-from cellwatch.nodes.cell import Artifacts, NodeSpec, node_table, write_params
+from cellwatch.nodes.cell import Artifacts, NodeSpec, namespace, node_table, write_params
 from cellwatch.nodes.config import CellConfig, ConfigError
 from cellwatch.nodes.plant import Plant
 from cellwatch.nodes.processes import Process, ProcessTable
 from cellwatch.plc_sim.network import DEVICES
 
 if TYPE_CHECKING:
-    from cellwatch.nodes.cell_manager_node import CellManagerNode
+    from cellwatch.nodes.cell_manager_node import CellManagerNode, HostedManager
 
 START_TIMEOUT_S = 60.0
 CONNECT_TIMEOUT_S = 10.0
@@ -31,6 +30,7 @@ KEPT_RUNS = 20
 LEARNING_WINDOWS = 40
 MIN_WINDOW_S = 0.1
 NETWORK_COMMISSION_S = 10.0
+TAP = "network_tap_node"
 
 
 def home() -> Path:
@@ -63,7 +63,7 @@ class CellRun:
         self.plant: Plant | None = None
         self.table: ProcessTable | None = None
         self.stopping = threading.Event()
-        self._manager: CellManagerNode | None = None
+        self._host: HostedManager | None = None
         self.commissioning_s = 0.0
         self.network_s = 0.0
         self._told: dict[str, bool] = {}
@@ -71,9 +71,9 @@ class CellRun:
     @property
     def manager(self) -> CellManagerNode:
         """The manager; only after `launch`."""
-        if self._manager is None:
+        if self._host is None:
             raise RuntimeError("the cell is not launched")
-        return self._manager
+        return self._host.node
 
     # Up ------------------------------------------------------------------------
     def prepare(self) -> None:
@@ -149,14 +149,11 @@ class CellRun:
 
     def launch(self, files: Artifacts) -> None:
         """Start the processes and bring the nodes up. ConfigError with the node's own words if one cannot."""
-        import rclpy
-
-        from cellwatch.nodes.cell_manager_node import CellManagerNode
+        from cellwatch.nodes.cell_manager_node import HostedManager
         from cellwatch.nodes.report import Ledger
-        from cellwatch.nodes.ros.node import make_executor, spin
 
         os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-        self.namespace = f"/{self.cell.cell}"
+        self.namespace = namespace(self.cell)
         specs = node_table(
             self.cell,
             files,
@@ -166,17 +163,10 @@ class CellRun:
         )
         self.table = ProcessTable([self._process(spec) for spec in specs], self.say, self._restarted)
         self.table.order()
-        rclpy.init(
-            args=["--ros-args", "-r", f"__ns:={self.namespace}"],
-            signal_handler_options=rclpy.signals.SignalHandlerOptions.NO,
-        )
         self.ledger = Ledger(window_s=self.cell.window_s)
-        self._manager = CellManagerNode([s.name for s in specs], self.ledger)
-        self.executor = make_executor()
-        self.executor.add_node(self.manager)
-        self._spin_stop = threading.Event()
-        self._spinner = threading.Thread(target=spin, args=(self.executor, self._spin_stop), daemon=True)
-        self._spinner.start()
+        self._host = HostedManager(self.namespace, [s.name for s in specs], self.ledger)
+        if self.options.capture and Path(self.options.capture).is_file():
+            self.manager.held.add(TAP)  # the file begins with the run
         self.table.collect()
         if self.plant is not None:
             self.plant.ready()
@@ -229,13 +219,14 @@ class CellRun:
         )
 
     def _restarted(self, name: str) -> None:
-        if self._manager is not None:
+        if self._host is not None:
             self.manager.restarted(name)
 
     # Run -----------------------------------------------------------------------
     def run(self, tick: Callable[[float], None]) -> None:
         """Until the duration is over, the plant ends or `stopping` is set; `tick` gets the seconds."""
         self.ledger.start_ns = time.time_ns()
+        self.manager.held.clear()
         if self.plant is not None:
             self.plant.begin()
         last_words = None
@@ -263,8 +254,8 @@ class CellRun:
                 raise ConfigError(f"the plant stopped: {self.plant.died}")
         if self.table is not None:
             self.table.watch()
-        if self._manager is not None:
-            for node in self._manager.nodes.values():
+        if self._host is not None:
+            for node in self.manager.nodes.values():
                 if node.warns != self._told.get(node.name, False):
                     self._told[node.name] = node.warns
                     if node.warns:
@@ -273,7 +264,7 @@ class CellRun:
     # Down ----------------------------------------------------------------------
     def shutdown(self) -> None:
         """Sources first, so that what is on its way is still heard; then the plant."""
-        if self._manager is not None and self.table is not None:
+        if self._host is not None and self.table is not None:
             self.manager.wanted = False
             for process in reversed(self.table.processes):
                 self.manager.take_down(process.name)
@@ -282,14 +273,8 @@ class CellRun:
             self.table.stop()
         if self.plant is not None:
             self.plant.stop()
-        if self._manager is not None:
-            import rclpy
-
-            self._spin_stop.set()
-            self._spinner.join(timeout=2.0)
-            with contextlib.suppress(Exception):
-                self.manager.destroy_node()
-            rclpy.try_shutdown()
+        if self._host is not None:
+            self._host.close()
         if hasattr(self, "_lock"):
             self._lock.close()
 

@@ -39,6 +39,7 @@ def test_good_file_with_paths_relative_to_it(cell_file):
         (GOOD + "window_s: fast\n", "window_s: expected float, found str 'fast'"),
         (GOOD + "window_s: true\n", "window_s: expected float"),
         ("plcs: []\n", "key 'cell' is missing"),
+        (GOOD.replace("cell: c", "cell: my cell"), "'my cell' must be letters"),
         ("cell: c\nplcs: []\n", "at least one PLC"),
         ("cell: c\nplcs: 5\n", "plcs: expected a list"),
         ("cell: c\nplcs: [{name: A}]\n", "tag_map"),
