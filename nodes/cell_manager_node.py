@@ -27,7 +27,9 @@ from cellwatch.nodes.report import Ledger
 from cellwatch.nodes.ros import convert, qos
 from cellwatch.nodes.ros.node import make_executor, spin
 
-CALL_TIMEOUT_S = 3.0
+TRANSITION_TIMEOUT_S = 5.0
+# A question may be lost while two processes are still finding each other; asking again is cheap.
+QUESTION_TIMEOUT_S = 0.3
 SILENCE_S = 4.0
 RETRY_S = 1.0
 
@@ -139,7 +141,9 @@ class CellManagerNode(Node):
             if node.future.done():
                 self._answered(node, node.future.result())
                 node.future = None
-            elif now - node.asked_s > CALL_TIMEOUT_S:  # it went to a process that is no more
+            elif now - node.asked_s > (
+                TRANSITION_TIMEOUT_S if node.wish else QUESTION_TIMEOUT_S
+            ):  # it went to a process that is no more
                 node.future.cancel()
                 node.future = None
                 node.state = "starting"

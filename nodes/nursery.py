@@ -16,12 +16,8 @@ import signal
 import sys
 from typing import Any
 
-PRELOAD = (
-    "asyncua",
-    "cellwatch.nodes.ros.node",
-    "cellwatch.models.features.window",
-    "cellwatch.nodes.drivers.opcua_link",
-)
+# Not asyncua: one node alone needs it, and the others need not wait for its import.
+PRELOAD = ("cellwatch.nodes.ros.node", "cellwatch.models.features.window", "cellwatch.nodes.drivers.capture")
 
 
 def _child(order: dict[str, Any]) -> None:

@@ -117,12 +117,13 @@ class ProcessTable:
         self._nursery = Nursery()
 
     def order(self) -> None:
-        """Ask for all of them; they start while the caller does other things."""
-        for process in self.processes:
+        """Ask for all of them, sources first (they take longest), and do not wait."""
+        for process in reversed(self.processes):
             self._nursery.order(process)
 
     def collect(self) -> None:
-        for process in self.processes:
+        """Wait for their pids, in the order of `order`."""
+        for process in reversed(self.processes):
             self._nursery.collect(process)
 
     def watch(self) -> None:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ LEARNING_WINDOWS = 40
 MIN_WINDOW_S = 0.1
 NETWORK_COMMISSION_S = 10.0
 TAP = "network_tap_node"
+CONFIG = Path(str(resources.files("cellwatch"))) / "config"
 
 
 def home() -> Path:
@@ -153,6 +155,7 @@ class CellRun:
         from cellwatch.nodes.report import Ledger
 
         os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+        os.environ.setdefault("FASTDDS_DEFAULT_PROFILES_FILE", str(CONFIG / "dds" / "fastdds.xml"))
         self.namespace = namespace(self.cell)
         specs = node_table(
             self.cell,
@@ -255,7 +258,7 @@ class CellRun:
         if self.table is not None:
             self.table.watch()
         if self._host is not None:
-            for node in self.manager.nodes.values():
+            for node in self.manager.nodes.values() if self.ledger.start_ns else ():
                 if node.warns != self._told.get(node.name, False):
                     self._told[node.name] = node.warns
                     if node.warns:
