@@ -82,6 +82,7 @@ setup(
         "psutil>=6",
         "PyYAML>=6",
         "rich>=13",
+        "setproctitle>=1.3",
         "typer>=0.15",
         # training at first start and the export to ONNX
         "onnx>=1.18",

@@ -141,9 +141,8 @@ class CellManagerNode(Node):
             if node.future.done():
                 self._answered(node, node.future.result())
                 node.future = None
-            elif now - node.asked_s > (
-                TRANSITION_TIMEOUT_S if node.wish else QUESTION_TIMEOUT_S
-            ):  # it went to a process that is no more
+            elif now - node.asked_s > (TRANSITION_TIMEOUT_S if node.wish else QUESTION_TIMEOUT_S):
+                # It was lost, or went to a process that is no more.
                 node.future.cancel()
                 node.future = None
                 node.state = "starting"

@@ -39,7 +39,8 @@ def print_report(console: Console, report: dict[str, Any]) -> None:
     """The tables at the end of a run."""
     incidents = Table(title="Incidents", box=box.SIMPLE_HEAD, title_justify="left")
     for column in ("name", "kind", "device", "onset", "detected", "after", "decision", "category"):
-        incidents.add_column(column, justify="right" if column in {"onset", "detected", "after"} else "left")
+        numeric = column in {"onset", "detected", "after"}
+        incidents.add_column(column, justify="right" if numeric else "left", no_wrap=True)
     for i in report["incidents"]:
         missed = i["detected_at"] is None
         incidents.add_row(
