@@ -143,7 +143,7 @@ def learn_profile(windows: Iterable[FeatureWindow]) -> str:
 def commission(session: Session) -> TagBaseline:
     """The tag baseline of a quiet run."""
     assembler, recording = _assembler(session, None, session.seconds * 0.95)
-    windows_from_recording(assembler, *_streams(recording))
+    windows_from_recording(assembler, *streams(recording))
     if assembler.baseline is None:
         raise ValueError(f"no tag baseline could be learnt: {assembler.status}")
     return assembler.baseline
@@ -151,7 +151,7 @@ def commission(session: Session) -> TagBaseline:
 
 def _learnable(session: Session, baseline: str) -> Labelled:
     assembler, recording = _assembler(session, TagBaseline.from_dict(json.loads(baseline)), 0.0)
-    windows = windows_from_recording(assembler, *_streams(recording))
+    windows = windows_from_recording(assembler, *streams(recording))
     x = np.concatenate([w.values for w in windows])
     y = np.concatenate([_labels(w, recording) for w in windows])
     return Labelled(x, y, windows if session.use == "profile" else [])
@@ -167,7 +167,7 @@ def _assembler(
     return FeatureAssembler(default_schema(), WINDOW_S, 0.5, devices, baseline, commissioning_s), recording
 
 
-def _streams(recording: Recording) -> tuple[list[TagCatalog], list[TagBatch], list]:  # type: ignore[type-arg]
+def streams(recording: Recording) -> tuple[list[TagCatalog], list[TagBatch], list]:  # type: ignore[type-arg]
     """A recording as the nodes would publish it: samples on change only, traffic per window."""
     catalog = TagCatalog(
         "PLC1",
