@@ -52,11 +52,11 @@ def judge(folder: Path, seed: int) -> tuple[list, list[tuple[int, int, str, Scre
     for window in windows_from_recording(core, *training.streams(recording)):
         fusion.offer(rules.judge(window), 0)
         fusion.offer(ensemble.judge(window), 0)
-        for verdict in fusion.step(0)[0].verdicts:
-            if verdict.decision != Screening.ALLOW:
-                alarms.append(
-                    (window.start_ns, window.end_ns, verdict.device, verdict.decision, verdict.category)
-                )
+        alarms += [
+            (window.start_ns, window.end_ns, v.device, v.decision, v.category)
+            for v in fusion.step(0)[0].verdicts
+            if v.decision != Screening.ALLOW
+        ]
     return list(recording.incidents), alarms
 
 
