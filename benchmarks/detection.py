@@ -44,7 +44,7 @@ def judge(folder: Path, seed: int) -> tuple[list, list[tuple[int, int, str, Scre
         {(m.level, m.detector): graphs[m.file] for m in manifest.models},
     )
     fusion = Fusion(FusionSettings(weights=manifest.weights))
-    recording = simulate("demo", seed, SECONDS)
+    recording = simulate("demo", seed, SECONDS, training.start(seed))
     baseline = TagBaseline.from_dict(json.loads((folder / "baseline.json").read_text()))
     devices = tuple(dict.fromkeys(recording.devices.values()))
     core = FeatureAssembler(default_schema(), training.WINDOW_S, 0.5, devices, baseline)

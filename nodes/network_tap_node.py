@@ -16,7 +16,7 @@ from cellwatch_msgs.msg import TrafficBatch
 
 from cellwatch.models.features.packets import parse
 from cellwatch.models.features.traffic import TrafficWindows
-from cellwatch.nodes.drivers.capture import CaptureError, open_source
+from cellwatch.nodes.drivers.capture import CaptureError, PacedCapture, open_source
 from cellwatch.nodes.ros import convert
 from cellwatch.nodes.ros.node import ERROR, OK, WARN, CellNode, run
 from cellwatch.nodes.ros.params import param
@@ -54,6 +54,8 @@ class NetworkTapNode(CellNode):
     def start(self) -> None:
         self._halted.clear()
         if self.capture is not None:
+            # The first window of a stream that was running already is not whole; a file begins with us.
+            self.since_ns = 0 if isinstance(self.capture, PacedCapture) else time.time_ns()
             self.thread = threading.Thread(target=self._read, name="tap", daemon=True)
             self.thread.start()
 
@@ -76,6 +78,8 @@ class NetworkTapNode(CellNode):
     def _stage(self, batches: list) -> None:
         with self.lock:
             for batch in batches:
+                if batch.start_ns < self.since_ns:
+                    continue  # seen in part only
                 self.overflow += len(self.ready) == self.ready.maxlen
                 self.ready.append(batch)
 

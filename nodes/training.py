@@ -162,9 +162,15 @@ def _assembler(
 ) -> tuple[FeatureAssembler, Recording]:
     from cellwatch.plc_sim.recording import simulate
 
-    recording = simulate(session.scenario, session.seed, session.seconds, training=True)
+    zero = start(session.seed)
+    recording = simulate(session.scenario, session.seed, session.seconds, zero, training=True)
     devices = tuple(dict.fromkeys(recording.devices.values()))
     return FeatureAssembler(default_schema(), WINDOW_S, 0.5, devices, baseline, commissioning_s), recording
+
+
+def start(seed: int) -> int:
+    """Time zero of a run, ns: scans stand anywhere against the window grid, so each seed has a phase."""
+    return 1_700_000_000_000_000_000 + int(np.random.default_rng(seed).integers(1_000_000_000))
 
 
 def streams(recording: Recording) -> tuple[list[TagCatalog], list[TagBatch], list]:  # type: ignore[type-arg]

@@ -19,6 +19,7 @@ FEW_WINDOWS = 20
 # event; its silence says nothing, and is not judged.
 EVENT_DRIVEN_WINDOWS = 5
 # How the cell is set up and how busy it is, not how it behaves; lost data shows as staleness.
+STALENESS = frozenset({"staleness", "sensor_staleness_max"})
 UNJUDGED = frozenset({"sensor_tags_count", "sensor_samples_count"})
 
 
@@ -169,15 +170,20 @@ class ProfileBuilder:
                 if w.devices[w.tag_device[i]] not in w.held:
                     tags.setdefault(tag, []).append(w.tag_values[i])
         last = self._windows[-1]
-        silent_s = EVENT_DRIVEN_WINDOWS * (last.end_ns - last.start_ns) / 1e9
+        window_s = (last.end_ns - last.start_ns) / 1e9
+        silent_s = EVENT_DRIVEN_WINDOWS * window_s
 
         def learn(rows: list[F32], columns: tuple[str, ...]) -> Limits:
             values = np.stack(rows)
             for j, column in enumerate(columns):
-                staleness = column in {"staleness", "sensor_staleness_max"}
+                staleness = column in STALENESS
                 if column in UNJUDGED or (staleness and np.nanmax(values[:, j], initial=0.0) > silent_s):
                     values[:, j] = np.nan
-            return Limits.learn(values, self.margin)
+            limits = Limits.learn(values, self.margin)
+            # Nothing is ever too fresh, and a sample may come a window later than it used to.
+            fresh = np.array([c in STALENESS for c in columns]) & np.isfinite(limits.scale)
+            low = np.where(fresh, -1e9, limits.low)
+            return replace(limits, low=low, high=np.where(fresh, limits.high + window_s, limits.high))
 
         return Profile(
             last.schema_id,

@@ -40,7 +40,7 @@ class CellNode(LifecycleNode):
         self._pubs: list[Any] = []
         self._timers: list[Any] = []
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", qos.DIAGNOSTICS)
-        self._beat = self.create_timer(1.0, self.tell_health)
+        self._beat = self.create_timer(1.0, self._on_beat)
 
     # What a subclass writes -------------------------------------------------
     def build(self) -> None:
@@ -152,6 +152,9 @@ class CellNode(LifecycleNode):
             self.destroy_publisher(pub)
         self._subs.clear()
         self._pubs.clear()
+
+    def _on_beat(self) -> None:  # rclpy hands a TimerInfo to a callback that could take one
+        self.tell_health()
 
     def _tick(self) -> None:
         if self.active:
