@@ -63,7 +63,7 @@ def _setup(context: LaunchContext) -> list[object]:
         actions.append(
             TimerAction(period=PLANT_STARTS_S, actions=[OpaqueFunction(function=lambda _: plant.begin())])
         )
-        actions.append(RegisterEventHandler(OnShutdown(on_shutdown=lambda *_: plant.stop())))
+        actions.append(RegisterEventHandler(OnShutdown(on_shutdown=lambda *_: run.shutdown())))
     return actions
 
 

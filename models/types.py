@@ -289,6 +289,23 @@ class Incident:
     attack_id: str | None = None
 
 
+def abstention(
+    source: str, window: FeatureWindow, why: str, screening: Screening = Screening.UNKNOWN
+) -> Verdicts:
+    """Verdicts of a source that gives no score for `window`, with the reason."""
+    n = len(window.devices)
+    return Verdicts(
+        source,
+        window.window_id,
+        window.end_ns,
+        window.closed_ns,
+        window.devices,
+        np.full(n, screening, np.uint8),
+        np.zeros(n, np.float32),
+        abstained=why,
+    )
+
+
 def severity(status: U32) -> U8:
     """Severity of each StatusCode, shape (n,): 0 good, 1 uncertain, 2 bad.
 

@@ -11,6 +11,8 @@ import yaml
 
 from cellwatch.nodes.config import CellConfig
 
+ARMED_FILE = "armed"  # what `set_armed` last said, so that a link that falls comes back as it was
+
 
 @dataclass(frozen=True)
 class NodeSpec:
@@ -92,8 +94,13 @@ def node_table(
         settings = asdict(plc)
         settings["plc"] = settings.pop("name")
         name = "opcua_client_node" + (f"_{plc.name}" if i else "")
-        audit = str(files.folder / "audit.jsonl")
-        table.append(NodeSpec(name, "opcua_client_node", {**settings, "armed": armed, "audit_file": audit}))
+        more = {
+            "armed": armed,
+            "audit_file": str(files.folder / "audit.jsonl"),
+            "armed_file": str(files.folder / ARMED_FILE),
+            "only_plc": len(cell.plcs) == 1,
+        }
+        table.append(NodeSpec(name, "opcua_client_node", {**settings, **more}))
     return table
 
 

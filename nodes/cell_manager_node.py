@@ -137,13 +137,14 @@ class CellManagerNode(Node):
 
     def _advance(self, node: Managed, *, may_activate: bool) -> None:
         now = time.monotonic()
-        if node.future is not None:
-            if node.future.done():
-                self._answered(node, node.future.result())
+        future = node.future  # the host may drop it meanwhile, from its own thread
+        if future is not None:
+            if future.done():
                 node.future = None
+                self._answered(node, future.result())
             elif now - node.asked_s > (TRANSITION_TIMEOUT_S if node.wish else QUESTION_TIMEOUT_S):
                 # It was lost, or went to a process that is no more.
-                node.future.cancel()
+                future.cancel()
                 node.future = None
                 node.state = "starting"
             return

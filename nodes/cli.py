@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 app = typer.Typer(
     help="Cellwatch watches a factory cell and acts on what it sees.",
@@ -25,7 +26,7 @@ out = Console()
 
 def fail(text: object) -> typer.Exit:
     """One clear line, exit code 2."""
-    err.print(f"[bold red]cellwatch:[/] {text}", highlight=False, soft_wrap=True, markup=True)
+    err.print(Text.assemble(("cellwatch: ", "bold red"), str(text)), soft_wrap=True)
     return typer.Exit(2)
 
 

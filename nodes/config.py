@@ -36,7 +36,7 @@ class PlcConfig:
 
 @dataclass(frozen=True)
 class TapConfig:
-    """Where packets come from: interface:NAME, file:PATH, fifo:PATH, or nothing."""
+    """Where packets come from: an interface, a capture file or a FIFO; empty: nowhere."""
 
     source: str = ""
     speed: float = 1.0
@@ -120,6 +120,9 @@ def load(path: Path) -> CellConfig:
     if not cell.plcs:
         raise ConfigError(f"{path}: plcs: a cell needs at least one PLC")
     names = [p.name for p in cell.plcs]
+    odd = next((n for n in names if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", n)), None)
+    if odd is not None:
+        raise ConfigError(f"{path}: plcs: '{odd}' must be letters, digits and _, beginning with a letter")
     if len(set(names)) != len(names):
         raise ConfigError(f"{path}: plcs: two PLCs share a name")
     plcs = []

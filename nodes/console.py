@@ -30,7 +30,7 @@ def live(ledger: Ledger, elapsed_s: float, duration_s: float | None, armed: bool
             name,
             Text(decision, STYLE.get(decision, "")),
             category if decision != "ALLOW" else "",
-            Text(why.partition(": ")[2].partition(": ")[2], overflow="ellipsis", no_wrap=True),
+            Text(why.partition(": ")[2].partition(": ")[2], overflow="ellipsis", no_wrap=column != "name"),
         )
     return Group(head, table)
 
@@ -38,7 +38,7 @@ def live(ledger: Ledger, elapsed_s: float, duration_s: float | None, armed: bool
 def print_report(console: Console, report: dict[str, Any]) -> None:
     """The tables at the end of a run."""
     incidents = Table(title="Incidents", box=box.SIMPLE_HEAD, title_justify="left")
-    for column in ("name", "kind", "device", "onset", "detected", "after", "decision", "category"):
+    for column in ("name", "kind", "onset", "detected", "after", "decision", "category"):
         numeric = column in {"onset", "detected", "after"}
         incidents.add_column(column, justify="right" if numeric else "left", no_wrap=True)
     for i in report["incidents"]:
@@ -46,7 +46,6 @@ def print_report(console: Console, report: dict[str, Any]) -> None:
         incidents.add_row(
             i["name"],
             i["kind"],
-            i["device"],
             _seconds(i["onset"]),
             Text("missed", "bold red") if missed else _seconds(i["detected_at"]),
             _seconds(i["latency_s"]),

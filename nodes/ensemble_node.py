@@ -11,14 +11,13 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 from cellwatch_msgs.msg import FeatureWindow, ModelState, VerdictArray
 
 from cellwatch.models.detectors.ensemble import Ensemble
 from cellwatch.models.detectors.scaler import Scaler
 from cellwatch.models.features.schema import default_schema
 from cellwatch.models.registry import artifact
-from cellwatch.models.types import Verdicts
+from cellwatch.models.types import Verdicts, abstention
 from cellwatch.nodes.ros import convert
 from cellwatch.nodes.ros.node import ERROR, OK, WARN, CellNode, run
 from cellwatch.nodes.ros.params import param
@@ -70,15 +69,15 @@ class EnsembleNode(CellNode):
 
     def _verdicts(self, window) -> Verdicts:
         if self.core is None:
-            return _abstain(window, NO_MODEL)
+            return abstention("ensemble", window, NO_MODEL)
         if window.commissioning:
-            return _abstain(window, "commissioning")
+            return abstention("ensemble", window, "commissioning")
         try:
             verdicts = self.core.judge(window)
         except ValueError as error:
             self.trouble = str(error)
             self.news("judge", self.trouble)
-            return _abstain(window, self.trouble)
+            return abstention("ensemble", window, self.trouble)
         self.trouble = ""
         self.scored += 1
         return verdicts
@@ -90,20 +89,6 @@ class EnsembleNode(CellNode):
         if self.core and self.core.failed:
             return WARN, "; ".join(f"{name}: {why}" for name, why in self.core.failed.items()), counters
         return OK, "scoring" if self.core else NO_MODEL, counters
-
-
-def _abstain(window, why: str) -> Verdicts:
-    n = len(window.devices)
-    return Verdicts(
-        "ensemble",
-        window.window_id,
-        window.end_ns,
-        window.closed_ns,
-        window.devices,
-        np.zeros(n, np.uint8),
-        np.zeros(n, np.float32),
-        abstained=why,
-    )
 
 
 def main() -> None:

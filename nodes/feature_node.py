@@ -18,6 +18,7 @@ from cellwatch_msgs.msg import FeatureSchema, FeatureWindow, TagBatch, TagCatalo
 from cellwatch.models.features.baseline import TagBaseline
 from cellwatch.models.features.schema import default_schema
 from cellwatch.models.features.window import FeatureAssembler
+from cellwatch.nodes.drivers.whole_file import write_whole
 from cellwatch.nodes.ros import convert
 from cellwatch.nodes.ros.node import OK, WARN, CellNode, run
 from cellwatch.nodes.ros.params import param
@@ -94,7 +95,10 @@ class FeatureNode(CellNode):
                 self.say(self.pub, convert.features_msg(window))
             if not self.known and self.core.baseline is not None and self.params.baseline_file:
                 self.known = True
-                Path(self.params.baseline_file).write_text(json.dumps(self.core.baseline.to_dict()))
+                try:
+                    write_whole(Path(self.params.baseline_file), json.dumps(self.core.baseline.to_dict()))
+                except OSError as error:  # it still judges; the next start learns anew
+                    self.news("baseline", f"{self.params.baseline_file}: cannot be written: {error}")
                 self.get_logger().info(self.core.status)
 
     def health(self) -> tuple[bytes, str, dict[str, object]]:

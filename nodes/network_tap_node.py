@@ -10,7 +10,7 @@ import json
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cellwatch_msgs.msg import TrafficBatch
 
@@ -54,8 +54,7 @@ class NetworkTapNode(CellNode):
     def start(self) -> None:
         self._halted.clear()
         if self.capture is not None:
-            # The first window of a stream that was running already is not whole; a file begins with us.
-            self.since_ns = 0 if isinstance(self.capture, PacedCapture) else time.time_ns()
+            self.since_ns = 0
             self.thread = threading.Thread(target=self._read, name="tap", daemon=True)
             self.thread.start()
 
@@ -65,6 +64,9 @@ class NetworkTapNode(CellNode):
         try:
             while not self._halted.is_set():
                 for block in self.capture.read(timeout_s=0.05):
+                    if not self.since_ns and not isinstance(self.capture, PacedCapture):
+                        # A stream that was running already is seen in part at first; a file begins with us.
+                        self.since_ns = int(block.time_ns[0])
                     self.windows.add(parse(block))
                 if self.capture.exhausted:
                     break
@@ -91,7 +93,10 @@ class NetworkTapNode(CellNode):
             self.packets += batch.packets
             self.malformed += batch.malformed
             self.late += batch.late
-            self.say(self.pub, convert.traffic_msg(batch))
+            dropped = getattr(self.capture, "dropped", 0) + self.overflow
+            news = dropped - self._drops_told
+            self._drops_told = dropped
+            self.say(self.pub, convert.traffic_msg(replace(batch, dropped=news)))
         if self.trouble:
             self.news("capture", self.trouble)
 

@@ -25,6 +25,7 @@ from cellwatch.nodes.drivers.audit_log import AuditLog
 from cellwatch.nodes.drivers.opcua_link import OpcuaLink
 from cellwatch.nodes.drivers.opcua_settings import LinkSettings
 from cellwatch.nodes.drivers.tag_map import TagMap
+from cellwatch.nodes.drivers.whole_file import write_whole
 from cellwatch.nodes.ros import convert
 from cellwatch.nodes.ros.node import ERROR, OK, WARN, CellNode, run
 from cellwatch.nodes.ros.params import param
@@ -48,6 +49,12 @@ class Params:
         100.0, "publishing interval of the subscription", unit="ms", low=10.0, high=60000.0
     )
     armed: bool = param(False, "write accepted commands into the PLC")
+    armed_file: str = param(
+        "", "keeps what set_armed last said over a restart of this node; it wins over armed"
+    )
+    only_plc: bool = param(
+        False, "the cell has no other PLC, so a command for an unknown tag is refused here"
+    )
     audit_file: str = param(
         "", "append-only log of every command; empty: none, and then nothing is ever written"
     )
@@ -109,7 +116,9 @@ class OpcuaClientNode(CellNode):
         )
         self.audit = AuditLog(p.audit_file) if p.audit_file else None
         self.link = OpcuaLink(settings, TagMap.load(Path(p.tag_map)), audit=self.audit, source="fusion_node")
-        self.armed = p.armed
+        kept = Path(p.armed_file)
+        self.armed = kept.read_text() == "armed" if p.armed_file and kept.exists() else p.armed
+        self.link.live_armed = lambda: self.armed
         self.pub = self.publisher(TagBatch, "tags")
         self.catalog_pub = self.publisher(TagCatalog, "tag_catalog")
         self.results = self.publisher(ActuatorResult, "command_results")
@@ -153,21 +162,52 @@ class OpcuaClientNode(CellNode):
 
     def _command(self, msg: ActuatorCommand) -> None:
         command = convert.command(msg)
-        if (
-            not self.active
-            or self._catalog is None
-            or command.tag not in {tag.name for tag in self._catalog.tags}
-        ):
-            return  # another PLC's tag
-        self.link.submit(command, armed=self.armed)
+        known = self._catalog is not None and command.tag in {tag.name for tag in self._catalog.tags}
+        if self.active and known:
+            self.link.submit(command, armed=self.armed)
+        elif self.params.only_plc:
+            self._refuse(command, f"{self.params.plc} has no tag {command.tag}, or was never connected")
+        # else it is another PLC's tag
+
+    def _refuse(self, command: t.Command, why: str) -> None:
+        result = t.CommandResult(
+            command.command_id,
+            command.window_id,
+            command.tag,
+            command.value,
+            t.CommandStatus.REFUSED,
+            why,
+            decided_ns=time.time_ns(),
+            issued_ns=command.issued_ns,
+            closed_ns=command.closed_ns,
+        )
+        if self.audit:
+            try:
+                self.audit.command(command, armed=self.armed)
+                self.audit.result(result)
+            except OSError as error:
+                self.news("audit", str(error))
+        self.outcome[int(result.status)] += 1
+        self.say(self.results, convert.result_msg(result, self.params.plc))
 
     def _set_armed(self, request: SetArmed.Request, response: SetArmed.Response) -> SetArmed.Response:
-        if request.armed and self.audit is None:
+        """Arming counts once it is on record; disarming counts at once."""
+        if not request.armed:
+            self.armed = False
+        elif self.audit is None:
             response.error_code, response.error_msg = SetArmed.Response.REFUSED, "no audit_file is set"
             return response
+        try:
+            if self.audit:
+                self.audit.armed(request.armed, user=request.user, reason=request.reason)
+            if self.params.armed_file:
+                write_whole(Path(self.params.armed_file), "armed" if request.armed else "disarmed")
+        except OSError as error:
+            response.error_msg = f"not on record: {error}"
+            if request.armed:
+                response.error_code = SetArmed.Response.REFUSED
+                return response
         self.armed = request.armed
-        if self.audit:
-            self.audit.armed(request.armed, user=request.user, reason=request.reason)
         self.get_logger().warning(
             f"{'armed' if request.armed else 'disarmed'} by {request.user}: {request.reason}"
         )

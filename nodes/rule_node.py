@@ -19,7 +19,8 @@ from cellwatch.models.features.schema import default_schema
 from cellwatch.models.features.tags import TAG_COLUMNS
 from cellwatch.models.rules.profile import Profile, ProfileBuilder
 from cellwatch.models.rules.rulesense import RuleSense, RuleSettings
-from cellwatch.models.types import Screening, Verdicts
+from cellwatch.models.types import Screening, Verdicts, abstention
+from cellwatch.nodes.drivers.whole_file import write_whole
 from cellwatch.nodes.ros import convert
 from cellwatch.nodes.ros.node import ERROR, OK, CellNode, run
 from cellwatch.nodes.ros.params import param
@@ -74,17 +75,20 @@ class RuleNode(CellNode):
     def _learn(self, window) -> Verdicts:
         self.builder.add(window)
         self.learned += 1
-        return _abstain(window, "commissioning")
+        return abstention("rules", window, "commissioning", Screening.ALLOW)
 
     def _verdicts(self, window) -> Verdicts:
         if self.rules is None and len(self.builder):
             profile = self.builder.build()
             if self.params.profile_file:
-                Path(self.params.profile_file).write_text(profile.to_json())
+                try:
+                    write_whole(Path(self.params.profile_file), profile.to_json())
+                except OSError as error:  # it still judges; the next start learns anew
+                    self.news("profile", f"{self.params.profile_file}: cannot be written: {error}")
             self.rules = RuleSense(profile, self.settings)
             self.get_logger().info(f"profile learned from {profile.windows} windows")
         if self.rules is None:
-            return _abstain(window, "no profile")
+            return abstention("rules", window, "no profile")
         if self.params.network_commissioning_s and self.traffic_until_ns >= 0:
             window = self._learn_traffic(window)
         try:
@@ -92,7 +96,7 @@ class RuleNode(CellNode):
         except ValueError as error:
             self.trouble = str(error)
             self.news("judge", self.trouble)
-            return _abstain(window, self.trouble)
+            return abstention("rules", window, self.trouble)
         self.trouble = ""
         self.judged += 1
         return verdicts
@@ -118,21 +122,6 @@ class RuleNode(CellNode):
         if self.trouble:
             return ERROR, self.trouble, counters
         return OK, "judging" if self.rules else "commissioning", counters
-
-
-def _abstain(window, why: str) -> Verdicts:
-    n = len(window.devices)
-    screening = np.full(n, Screening.ALLOW if why == "commissioning" else Screening.UNKNOWN, np.uint8)
-    return Verdicts(
-        "rules",
-        window.window_id,
-        window.end_ns,
-        window.closed_ns,
-        window.devices,
-        screening,
-        np.zeros(n, np.float32),
-        abstained=why,
-    )
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cellwatch.models.types import Incident
-from cellwatch.nodes.cell import Artifacts, NodeSpec, namespace, node_table, write_params
+from cellwatch.nodes.cell import ARMED_FILE, Artifacts, NodeSpec, namespace, node_table, write_params
 from cellwatch.nodes.config import CellConfig, ConfigError
 from cellwatch.nodes.plant import Plant
 from cellwatch.nodes.processes import Process, ProcessTable
@@ -88,6 +88,7 @@ class CellRun:
             raise ConfigError(
                 f"cell {self.cell.cell} is running already; stop it, or set CELLWATCH_HOME"
             ) from None
+        (self.folder / ARMED_FILE).unlink(missing_ok=True)  # what was switched in an earlier run
         for old in sorted((self.folder / "runs").iterdir())[:-KEPT_RUNS]:
             shutil.rmtree(old, ignore_errors=True)
         if self.cell.plant != "none":
@@ -118,11 +119,18 @@ class CellRun:
             self.cell = replace(self.cell, tap=replace(self.cell.tap, source=str(fifo)))
         self.plant = Plant(arguments)
         self.plant.start()
+        self.plant.incidents = []  # it announces those that its scenario has
         self._adopt({"endpoints": {"PLC1": f"opc.tcp://127.0.0.1:{port}/cellwatch/"}, "devices": DEVICES})
 
     def _adopt(self, ready: dict[str, Any]) -> None:
         """Endpoints, devices and learning period as the plant says."""
-        plcs = [replace(p, endpoint=ready["endpoints"].get(p.name, p.endpoint)) for p in self.cell.plcs]
+        endpoints = ready["endpoints"]
+        strangers = [p.name for p in self.cell.plcs if p.name not in endpoints]
+        if strangers:  # else a simulated incident could act on a real PLC
+            raise ConfigError(
+                f"plcs: {strangers[0]} is not in this plant ({', '.join(endpoints)}); rename or remove it"
+            )
+        plcs = [replace(p, endpoint=endpoints[p.name]) for p in self.cell.plcs]
         self.cell = replace(self.cell, plcs=plcs, devices=self.cell.devices | ready.get("devices", {}))
         self.commissioning_s = float(ready.get("commission_s", 0.0))
 
@@ -145,7 +153,10 @@ class CellRun:
             )
         own = self.folder if self.plant is None else self.run_folder
         files = Artifacts(self.folder, "", str(own / "baseline.json"), str(own / "profile.json"))
-        if self.plant is None and not Path(files.profile_file).exists():
+        learnt = [Path(files.baseline_file), Path(files.profile_file)]
+        if self.plant is None and not all(p.exists() for p in learnt):
+            for lone in learnt:  # one without the other cannot judge
+                lone.unlink(missing_ok=True)
             self.commissioning_s = self.cell.commission_s
         return files
 
@@ -254,7 +265,10 @@ class CellRun:
         if self.plant is not None:
             self.plant.poll()
             if self.plant.died and not self.stopping.is_set():
-                raise ConfigError(f"the plant stopped: {self.plant.died}")
+                if self._host is None or not self.ledger.start_ns:
+                    raise ConfigError(f"the plant stopped: {self.plant.died}")
+                self.say(f"the plant stopped: {self.plant.died}; the run ends here")
+                self.stopping.set()
         if self.table is not None:
             self.table.watch()
         if self._host is not None:

@@ -28,7 +28,7 @@ def start(
     """Run a cell and return its report. RunError with one line on any mistake of the user's."""
     try:
         return _run(checked(config, plant, options, influx), options, console)
-    except (ConfigError, PlantError) as error:
+    except (ConfigError, PlantError, RuntimeError) as error:
         raise RunError(str(error)) from None
 
 
@@ -93,7 +93,11 @@ def _check(cell: CellConfig, options: RunOptions) -> None:
 def _run(cell: CellConfig, options: RunOptions, console: Console) -> dict[str, Any]:
     trained = trained_folder(cell, console)
     begun = time.monotonic()
-    run = CellRun(cell, options, lambda text: console.print(f"[yellow]{text}[/]", highlight=False))
+    run = CellRun(
+        cell,
+        options,
+        lambda text: console.print(text, style="yellow", highlight=False, markup=False, soft_wrap=True),
+    )
     before = {s: signal.signal(s, lambda *_: run.stopping.set()) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
         with console.status("starting the cell"):
@@ -123,7 +127,7 @@ def _watch(run: CellRun, options: RunOptions, console: Console) -> None:
         told: dict[str, str] = {}
 
         def tell(elapsed: float) -> None:
-            for name, (decision, _, why) in run.ledger.devices.items():
+            for name, (decision, _, why) in list(run.ledger.devices.items()):
                 if decision != told.get(name, "ALLOW"):
                     told[name] = decision
                     text = why or f"{name}: ALLOW"

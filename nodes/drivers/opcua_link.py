@@ -133,6 +133,7 @@ class OpcuaLink:
         self.tag_map = tag_map
         self.audit = audit
         self.source = source
+        self.live_armed: Callable[[], bool] = lambda: True  # asked just before a write
         self.decoder = Decoder()
         self.catalog: TagCatalog | None = None  # indices never change meaning: tags are only added
         self.catalog_changes = 0  # grows with every change of `catalog`
@@ -846,7 +847,8 @@ class OpcuaLink:
         session = self._session
         if session is None or self.state is not LinkState.CONNECTED:
             return result_of(command, CommandStatus.REFUSED, time.time_ns(), "the PLC is not connected")
-        decided = self._guard.decide(command, time.time_ns(), armed=armed)
+        # Asked again at the last moment: a disarm reaches the commands that were waiting.
+        decided = self._guard.decide(command, time.time_ns(), armed=armed and self.live_armed())
         if decided is not None:
             return decided
         found = self._found[self._index[command.tag]]

@@ -37,7 +37,7 @@ _HEADER = re.compile(
 _SUFFIX = ".lp"
 
 
-class WalError(Exception):
+class WalError(OSError):
     """The log cannot be used."""
 
 
