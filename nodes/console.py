@@ -30,7 +30,7 @@ def live(ledger: Ledger, elapsed_s: float, duration_s: float | None, armed: bool
             name,
             Text(decision, STYLE.get(decision, "")),
             category if decision != "ALLOW" else "",
-            Text(why.partition(": ")[2].partition(": ")[2], overflow="ellipsis", no_wrap=column != "name"),
+            Text(why.partition(": ")[2].partition(": ")[2], overflow="ellipsis", no_wrap=True),
         )
     return Group(head, table)
 
@@ -40,7 +40,7 @@ def print_report(console: Console, report: dict[str, Any]) -> None:
     incidents = Table(title="Incidents", box=box.SIMPLE_HEAD, title_justify="left")
     for column in ("name", "kind", "onset", "detected", "after", "decision", "category"):
         numeric = column in {"onset", "detected", "after"}
-        incidents.add_column(column, justify="right" if numeric else "left", no_wrap=True)
+        incidents.add_column(column, justify="right" if numeric else "left", no_wrap=column != "name")
     for i in report["incidents"]:
         missed = i["detected_at"] is None
         incidents.add_row(
