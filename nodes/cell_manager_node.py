@@ -9,7 +9,6 @@ Parameters  nodes: their names, sinks first
 
 from __future__ import annotations
 
-import signal
 import threading
 import time
 from collections import Counter
@@ -25,7 +24,7 @@ from rclpy.node import Node
 
 from cellwatch.nodes.report import Ledger
 from cellwatch.nodes.ros import convert, qos
-from cellwatch.nodes.ros.node import make_executor, spin
+from cellwatch.nodes.ros.node import init_until_signalled, make_executor, spin
 
 TRANSITION_TIMEOUT_S = 5.0
 # A question may be lost while two processes are still finding each other; asking again is cheap.
@@ -258,10 +257,7 @@ def _is_number(text: str) -> bool:
 
 
 def main() -> None:
-    stop = threading.Event()
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, lambda *_: stop.set())
-    rclpy.init(signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
+    stop = init_until_signalled()
     node = CellManagerNode()
     executor = make_executor()
     executor.add_node(node)

@@ -45,7 +45,7 @@ class NetworkTapNode(CellNode):
         self.pub = self.publisher(TrafficBatch, "traffic")
         self.ready: deque = deque(maxlen=64)
         self.lock = threading.Lock()
-        self.packets = self.malformed = self.dropped = self.late = self.overflow = 0
+        self.packets = self.malformed = self.late = self.overflow = 0
         self.ended = False
         self.trouble = ""
         self._halted = threading.Event()

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 from cellwatch.nodes.config import CellConfig, ConfigError, load
 from cellwatch.nodes.plant import PlantError
 from cellwatch.nodes.runner import CellRun, RunOptions, home
+from cellwatch.plc_sim.seeds import TRAINING_FIRST
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-MAX_SEED = 2**31  # seeds from here on are for training only
 
 
 class RunError(Exception):
@@ -72,8 +71,10 @@ def _check(cell: CellConfig, options: RunOptions) -> None:
         raise ConfigError(
             f"cell {cell.cell}: plcs: a real cell needs an endpoint for each PLC, or use --plant sim"
         )
-    if not 0 <= options.seed < MAX_SEED:
-        raise ConfigError(f"--seed {options.seed}: use 0 to {MAX_SEED - 1}; the others are kept for training")
+    if not 0 <= options.seed < TRAINING_FIRST:
+        raise ConfigError(
+            f"--seed {options.seed}: use 0 to {TRAINING_FIRST - 1}; the others are kept for training"
+        )
     if options.capture:
         from cellwatch.nodes.drivers.capture import CaptureError, open_source
 

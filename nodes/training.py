@@ -27,13 +27,13 @@ from cellwatch.models.features.tags import TAG_COLUMNS
 from cellwatch.models.features.traffic import TrafficWindows
 from cellwatch.models.features.window import FeatureAssembler, windows_from_recording
 from cellwatch.models.types import F32, I64, FeatureWindow, PacketBlock, TagBatch, TagCatalog, TagInfo
+from cellwatch.plc_sim.seeds import TRAINING_FIRST
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from cellwatch.plc_sim.recording import Recording
 
-TRAINING_SEED = 2**31
 WINDOW_S = 1.0
 COMMISSION_S = 900.0  # one quiet run that fits the tag baseline
 PROFILE_RUNS, PROFILE_S = 6, 300.0
@@ -98,7 +98,7 @@ def train(target: Path, console: Console) -> None:
     )
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("commissioning", total=steps)
-        baseline = commission(Session("quiet", TRAINING_SEED, COMMISSION_S, "profile"))
+        baseline = commission(Session("quiet", TRAINING_FIRST, COMMISSION_S, "profile"))
         bar.advance(task)
         found: dict[str, list[Labelled]] = {"profile": [], "train": [], "validate": []}
         text = json.dumps(baseline.to_dict())
@@ -127,7 +127,9 @@ def sessions() -> list[Session]:
     plan = [("quiet", PROFILE_S, "profile")] * PROFILE_RUNS
     plan += [("quiet" if i % 6 == 5 else "demo", INCIDENT_S, "train") for i in range(TRAIN_RUNS)]
     plan += [("demo", INCIDENT_S, "validate")] * VALIDATION_RUNS
-    return [Session(name, TRAINING_SEED + 1 + i, seconds, use) for i, (name, seconds, use) in enumerate(plan)]
+    return [
+        Session(name, TRAINING_FIRST + 1 + i, seconds, use) for i, (name, seconds, use) in enumerate(plan)
+    ]
 
 
 def learn_profile(windows: Iterable[FeatureWindow]) -> str:

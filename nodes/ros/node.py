@@ -206,13 +206,19 @@ def spin(executor: Any, stop: threading.Event) -> None:
         executor.spin_once(timeout_sec=0.2)
 
 
-def run(node_class: type[CellNode]) -> None:
-    """`main` of every node: until SIGINT or SIGTERM."""
-    die_with_parent()
+def init_until_signalled() -> threading.Event:
+    """Start ROS for this process; the event is set by SIGINT or SIGTERM."""
     stop = threading.Event()
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, lambda *_: stop.set())
     rclpy.init(signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
+    return stop
+
+
+def run(node_class: type[CellNode]) -> None:
+    """`main` of every node: until SIGINT or SIGTERM."""
+    die_with_parent()
+    stop = init_until_signalled()
     node = node_class()
     executor = make_executor()
     executor.add_node(node)
