@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cellwatch.plc_sim import plant, plc
-from cellwatch.plc_sim.plant import Params, Readings
-from cellwatch.plc_sim.plc import Mode, PlcState, Refusal
+from cellwatch.plc_sim.plcs import plc1 as plc
+from cellwatch.plc_sim.plcs.plc1 import Mode, PlcState, Refusal
+from cellwatch.plc_sim.units import heated_tank as plant
+from cellwatch.plc_sim.units.heated_tank import Params, Readings
 
 NORMAL = Readings(level=60.0, temp=30.0, inflow=15.0, outflow=15.0, pressure=46.0, current=1.6, power=12.5)
 

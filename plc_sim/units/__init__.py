@@ -1,0 +1,1 @@
+"""The units of the plant: physics only, one pure file each."""
