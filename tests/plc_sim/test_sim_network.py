@@ -1,160 +1,241 @@
-"""Frames: checksums, sequence numbers, shapes; judged by our own slow reading and by tshark where it is."""
+"""The network: who speaks, in which order, over which connections; delay, loss, relay; benign life."""
 
 from __future__ import annotations
 
 import collections
 import itertools
-import shutil
 import struct
-import subprocess
 
 import numpy as np
 import pytest
 
 from cellwatch.plc_sim import frames as fr
-from cellwatch.plc_sim import pcap
-from cellwatch.plc_sim.network import ATTACKERS, DEVICES
-from cellwatch.plc_sim.recording import simulate
+from cellwatch.plc_sim.network import ATTACKERS, DEVICES, Network, S, devices_of
+from cellwatch.plc_sim.network.activities import ACTIVITIES
+from cellwatch.plc_sim.sites import SITES
+
+START = 1_700_000_000 * S
+MAC = {name: mac for mac, name in (DEVICES | ATTACKERS).items()}
 
 
-@pytest.fixture(scope="module")
-def runs():
-    """Two runs of 60 s with one attack of each type."""
-    found = {}
-    for seed in range(30):
-        r = simulate("demo", seed, 60.0, network=False)
-        kind = next(label.type for label in r.incidents if label.kind == "attack")
-        if kind not in found:
-            found[kind] = simulate("demo", seed, 60.0)
-    assert sorted(found) == ["port-scan", "syn-flood"]
-    return found
+def network(site="bench", seed=1):
+    return Network(np.random.default_rng(seed), START, SITES[site])
+
+
+def run(net, seconds, begin=0.0, step=0.1):
+    """Frames of some seconds, tick by tick."""
+    ticks = round(seconds / step)
+    edges = [START + round((begin + i * step) * S) for i in range(ticks + 1)]
+    parts = []
+    for a, b in itertools.pairwise(edges):
+        frames = net.tick(a, b)
+        assert not len(frames) or (a <= frames.time_ns[0] and frames.time_ns[-1] < b)
+        assert (np.diff(frames.time_ns) >= 0).all()
+        parts.append(frames)
+    return fr.concat(parts)
 
 
 def each(frames):
     data, offset = frames.data.tobytes(), frames.offset
-    return [data[a:b] for a, b in itertools.pairwise(offset)]
+    return [
+        (t, data[a:b]) for t, (a, b) in zip(frames.time_ns.tolist(), itertools.pairwise(offset), strict=True)
+    ]
 
 
-def ones_sum(data):
-    if len(data) % 2:
-        data += b"\0"
-    total = sum(struct.unpack(f">{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return total
+def tcp_of(frames):
+    """(time, source MAC, destination MAC, addresses, ports, seq, ack, flags, payload) of TCP segments."""
+    for time, frame in each(frames):
+        if frame[12:14] == fr.ETHER_IPV4 and frame[23] == fr.TCP:
+            ports, seq, ack = struct.unpack(">HH", frame[34:38]), *struct.unpack(">II", frame[38:46])
+            payload = frame[34 + (frame[46] >> 4) * 4 :]
+            yield (
+                time,
+                frame[6:12].hex(":"),
+                frame[:6].hex(":"),
+                frame[26:34],
+                ports,
+                seq,
+                ack,
+                frame[47],
+                payload,
+            )
 
 
-def test_every_checksum_is_right(runs):
-    seen = collections.Counter()
-    for run in runs.values():
-        for frame in each(run.frames):
-            assert 60 <= len(frame) <= 1514
-            if frame[12:14] != b"\x08\x00":
-                assert frame[12:14] == b"\x08\x06"
-                seen["arp"] += 1
-                continue
-            ip = frame[14 : 14 + struct.unpack(">H", frame[16:18])[0]]
-            assert ones_sum(ip[:20]) == 0xFFFF
-            body = ip[20:]
-            pseudo = b"" if ip[9] == fr.ICMP else ip[12:20] + struct.pack(">HH", ip[9], len(body))
-            assert ones_sum(pseudo + body) == 0xFFFF
-            seen[ip[9]] += 1
-    assert set(seen) == {"arp", fr.ICMP, fr.TCP, fr.UDP}
+@pytest.fixture(scope="module")
+def factory():
+    """Three minutes of the factory, with all activities."""
+    net = network("factory")
+    for i, name in enumerate(sorted(ACTIVITIES)):
+        net.activity(name, START + (5 + 20 * i) * S)
+    return run(net, 180.0)
 
 
-def test_addresses_belong_together(runs):
-    pairs = set()
-    for run in runs.values():
-        for frame in each(run.frames):
-            if frame[12:14] == b"\x08\x00":
-                pairs.add((frame[6:12].hex(":"), frame[26:30]))
-    macs = [mac for mac, _ in pairs]
-    assert len(macs) == len(set(macs))  # one address a device
-    assert set(DEVICES) <= set(macs) <= set(DEVICES) | set(ATTACKERS)
+@pytest.mark.parametrize("site", ["bench", "factory"])
+def test_the_same_seed_gives_the_same_bytes(site):
+    def data(seed, step=0.1):
+        net = network(site, seed)
+        net.activity("firmware_update", START + 3 * S)
+        frames = run(net, 20.0, step=step)
+        return frames.data.tobytes(), frames.time_ns.tobytes()
+
+    assert data(7) == data(7)
+    assert data(7) != data(8)
 
 
-def test_tcp_sequence_numbers_follow_the_payload(runs):
+def test_everybody_of_the_site_speaks_and_nobody_else():
+    for site in SITES.values():
+        frames = run(network(site.name), 130.0)
+        sources = {frame[6:12].hex(":") for _, frame in each(frames)}
+        idle = set(ATTACKERS) if site.name == "factory" else set()
+        assert sources == set(devices_of(site)) | idle
+    assert len(devices_of(SITES["factory"])) == 45
+
+
+def test_addresses_belong_together(factory):
+    owners = collections.defaultdict(set)
+    for _, frame in each(factory):
+        if frame[12:14] == fr.ETHER_IPV4:
+            owners[frame[26:30]].add(frame[6:12].hex(":"))
+    assert max(len(macs) for macs in owners.values()) == 1
+    behind_router = {ip for ip, macs in owners.items() if ip[:3] != bytes([192, 168, 1]) and any(ip)}
+    assert len(behind_router) > 20
+    assert {mac for ip in behind_router for mac in owners[ip]} == {MAC["router"]}
+
+
+def test_tcp_numbers_follow_the_payload_on_every_connection(factory):
     expected: dict[tuple, int] = {}
-    checked = 0
-    for frame in each(runs["syn-flood"].frames):
-        if frame[12:14] != b"\x08\x00" or frame[23] != fr.TCP or frame[6:12].hex(":") in ATTACKERS:
-            continue
-        if frame[0:6].hex(":") in ATTACKERS:
-            continue
-        ports = struct.unpack(">HH", frame[34:38])
-        seq = struct.unpack(">I", frame[38:42])[0]
-        flags, header = frame[47], (frame[46] >> 4) * 4
-        size = struct.unpack(">H", frame[16:18])[0] - 20 - header
-        key = (frame[26:34], ports)
+    checked = collections.Counter()
+    for _, source, _, ips, ports, seq, ack, flags, payload in tcp_of(factory):
+        key, back = (ips, ports), (ips[4:] + ips[:4], ports[::-1])
+        if flags & fr.SYN:
+            expected.pop(key, None)
         if key in expected:
-            assert seq == expected[key]
-            checked += 1
-        expected[key] = (seq + size + bool(flags & (fr.SYN | fr.FIN))) & 0xFFFFFFFF
-    assert checked > 800
+            assert seq == expected[key], (source, ports, flags)
+            checked[ports[1]] += 1
+        if back in expected and flags & fr.ACK and not flags & fr.RST:
+            assert (expected[back] - ack) % (1 << 32) < 1 << 20  # never more than was sent
+        expected[key] = (seq + len(payload) + bool(flags & (fr.SYN | fr.FIN))) % (1 << 32)
+    assert {1883, 4840, 502, 22, 443, 9200} <= set(checked)
 
 
-def test_benign_share_of_protocols():
+def test_bench_polls_publishes_and_asks():
     ports = collections.Counter()
-    for frame in each(simulate("quiet", 4, 60.0).frames):
-        if frame[12:14] == b"\x08\x00" and frame[23] in {fr.TCP, fr.UDP}:
+    for _, frame in each(run(network(), 60.0)):
+        if frame[12:14] == fr.ETHER_IPV4 and frame[23] in {fr.TCP, fr.UDP}:
             ports.update(set(struct.unpack(">HH", frame[34:38])) & {4840, 1883, 53, 123})
     assert set(ports) == {4840, 1883, 53, 123}
-    assert ports[4840] > 300  # two polls a second of three packets
+    assert 300 < ports[4840] < 600  # two polls a second of three packets, and some sessions
+    assert 400 < ports[1883] < 700  # four messages a second
 
 
-def test_attack_rates_stand_out(runs):
-    for kind, least in (("syn-flood", 400), ("port-scan", 120)):
-        run = runs[kind]
-        label = next(label for label in run.incidents if label.kind == "attack")
-        inside = (run.frames.time_ns >= label.onset_ns) & (run.frames.time_ns < label.end_ns)
-        span = (label.end_ns - label.onset_ns) * 1e-9
-        outside = (~inside).sum() / (60.0 - span)
-        assert inside.sum() / span > least
-        assert outside < 40
+def answers(frames, server):
+    """Time from request to answer of the HMI's reads (ns), and how often each request was sent."""
+    asked, took, times = {}, [], collections.Counter()
+    for time, source, to, _, ports, seq, _, _, payload in tcp_of(frames):
+        if payload[:4] == b"MSGF" and {source, to} == {MAC["HMI1"], MAC[server]}:
+            number = (struct.unpack("<I", payload[16:20])[0], ports[0] + ports[1])
+            if source == MAC["HMI1"]:
+                times[seq] += 1
+                asked.setdefault(number, time)
+            else:
+                took.append(time - asked.pop(number))
+    return np.array(took), times
 
 
-def test_merge_keeps_time_and_bytes():
-    a, b = fr.host("a", "02:00:00:00:00:01", "10.0.0.1"), fr.host("b", "02:00:00:00:00:02", "10.0.0.2")
-    singles = [(30, fr.udp_frame(a, b, (1, 2), b"x" * 101)), (10, fr.arp_frame(a, b, reply=False))]
-    block = fr.stamp(fr.tcp_frame(a, b, (5, 6), 1, 0, fr.SYN), np.array([20, 5]))
-    fr.put16(block.rows, 34, np.array([7, 70000]))
-    merged = fr.merge(singles, [block])
-    assert merged.time_ns.tolist() == [5, 10, 20, 30]
-    rows = each(merged)
-    assert [len(row) for row in rows] == [60, 60, 60, 143]
-    assert struct.unpack(">H", rows[0][34:36])[0] == 70000 % 65536
-    assert rows[3].endswith(b"x" * 101)
-    assert len(fr.merge([], [])) == 0
+def test_a_delay_slows_the_answers_of_its_device_only():
+    net = network("factory")
+    run(net, 2.0)
+    net.delay_ms = {"PLC2": 80.0}
+    frames = run(net, 10.0, begin=2.0)
+    slow, usual = (np.median(answers(frames, plc)[0]) for plc in ("PLC2", "PLC3"))
+    assert slow - usual == pytest.approx(0.08 * S, rel=0.1)
 
 
-def test_pcap_is_read_back():
-    run = simulate("quiet", 9, 3.0)
-    raw = pcap.HEADER + pcap.encode(run.frames)
-    at, got = 24, []
-    while at < len(raw):
-        sec, nsec, size, full = struct.unpack("<IIII", raw[at : at + 16])
-        assert size == full
-        got.append((sec * 10**9 + nsec, raw[at + 16 : at + 16 + size]))
-        at += 16 + size
-    assert got == list(zip(run.frames.time_ns.tolist(), each(run.frames), strict=True))
-    assert pcap.encode(fr.EMPTY) == b""
+def test_lost_answers_are_asked_for_again():
+    net = network()
+    run(net, 2.0)
+    assert max(answers(run(net, 10.0, begin=2.0), "PLC1")[1].values()) == 1
+    net.loss = {"PLC1": 0.5}
+    took, times = answers(run(net, 30.0, begin=12.0), "PLC1")
+    again = np.array(list(times.values())) > 1
+    assert 0.25 < again.mean() < 0.75
+    assert took.max() > 0.25 * S
 
 
-def test_tshark_finds_nothing_malformed(runs, tmp_path):
-    if not shutil.which("tshark"):
-        pytest.skip("tshark is not installed")
-    file = tmp_path / "all.pcap"
-    file.write_bytes(pcap.HEADER + b"".join(pcap.encode(run.frames) for run in runs.values()))
-    checksums = [f"{p}.checksum.status" for p in ("ip", "tcp", "udp", "icmp")]
-    troubles = ["_ws.malformed", "tcp.analysis.lost_segment"]
-    options = [x for p in ("ip", "tcp", "udp") for x in ("-o", f"{p}.check_checksum:TRUE")]
-    fields = [x for f in ("_ws.col.Protocol", *troubles, *checksums) for x in ("-e", f)]
-    command = ["tshark", "-r", str(file), *options, "-T", "fields", *fields]
-    out = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
-    rows = [line.split("\t") for line in out.splitlines()]
-    assert len(rows) == sum(len(run.frames) for run in runs.values())
-    assert {cell for row in rows for cell in row[1:3]} == {""}
-    assert {cell for row in rows for cell in row[3:]} == {"", "1"}  # 1 = good
-    names = {row[0] for row in rows}
-    assert {"TCP", "ARP", "MQTT", "DNS", "NTP", "ICMP"} <= names
-    assert any("OpcUa" in name for name in names), names
+@pytest.mark.parametrize("pair", [("HMI1", "PLC1"), ("ENG1", "mqtt-broker")])
+def test_a_relayed_pair_talks_through_the_attacker(pair):
+    net = network()
+    run(net, 2.0)
+    net.relay = {frozenset(pair): "attacker1"}
+    if "ENG1" in pair:
+        net.activity("backup", START + 3 * S)  # blocks of frames, not only single ones
+    frames = run(net, 30.0, begin=2.0)
+    a, b, evil = (MAC[name] for name in (*pair, "attacker1"))
+    taken, passed = {}, 0
+    for time, frame in each(frames):
+        to, source = frame[:6].hex(":"), frame[6:12].hex(":")
+        if frame[12:14] != fr.ETHER_IPV4:
+            continue
+        assert {to, source} != {a, b}
+        told = (frame[18:20], frame[26:])  # IPv4 identification, addresses and what follows
+        if to == evil:
+            assert source in {a, b}
+            taken[told] = (time, frame[22])
+        elif source == evil:
+            sent, ttl = taken.pop(told)
+            assert 0.1e6 <= time - sent <= 1e6
+            assert frame[22] == ttl - 1
+            assert to in {a, b}
+            passed += 1
+    assert passed > 150
+    assert len(taken) <= 2  # on their way at the end
+
+
+def test_values_are_shown_on_the_wire():
+    net = network("factory")
+    net.values = {"LIT101": 12.345678, "PIT401": 654.3, "LIT201": 50.0}
+    payloads = [payload for *_, payload in tcp_of(run(net, 5.0))]
+    assert any(struct.pack("<d", 12.345678) in payload for payload in payloads)
+    registers = [p for p in payloads if len(p) > 9 and p[2:4] == b"\0\0" and p[7] == 3 and len(p) == 9 + p[8]]
+    assert registers
+    assert all(p[9:11] == struct.pack(">H", 6543) for p in registers)
+    assert any(payload.endswith(b"iiot/water" + b"512") for payload in payloads)  # 50 % of 10 bit
+
+
+def test_an_unknown_activity_is_refused_with_the_known_ones():
+    with pytest.raises(ValueError, match="backup, firmware_update, shift_change, technician_scan"):
+        network().activity("coffee", START)
+
+
+def segments(site, activity=None):
+    """TCP segments of 70 s with or without an activity."""
+    net = network(site, 5)
+    if activity is not None:
+        net.activity(activity, START + 5 * S)
+    return list(tcp_of(run(net, 70.0, step=0.5)))
+
+
+@pytest.mark.parametrize("site", ["bench", "factory"])
+def test_activities_look_like_attacks(site):
+    def asks(segments, who):  # destinations and ports of SYNs
+        return collections.Counter(
+            (to, p[1]) for _, s, to, _, p, _, _, f, _ in segments if s == MAC[who] and f == fr.SYN
+        )
+
+    def volume(segments, *names):  # bytes on connections of ENG1 with these
+        macs = {MAC[name] for name in names}
+        return sum(len(x[-1]) for x in segments if {x[1], x[2]} & macs and MAC["ENG1"] in {x[1], x[2]})
+
+    quiet = segments(site)
+    scan = segments(site, "technician_scan")
+    assert len(asks(scan, "ENG1")) > len(asks(quiet, "ENG1")) + 50
+    copy = segments(site, "backup")
+    assert volume(copy, "mqtt-broker") > 1_000_000 > volume(quiet, "mqtt-broker")
+    shift = segments(site, "shift_change")
+    assert asks(shift, "HMI1").total() > asks(quiet, "HMI1").total() + 15
+    assert any(
+        payload[24:28] == b"\x01\x00\xa1\x02" for *_, payload in shift if payload[:4] == b"MSGF"
+    )  # write
+    update = segments(site, "firmware_update")
+    sensors = [name for name in devices_of(SITES[site]).values() if "sensor" in name or "plug" in name]
+    assert volume(update, *sensors) > 300_000 > volume(quiet, *sensors)
