@@ -1,6 +1,7 @@
 """The live plant: a cell or a recording behind OPC UA, in step with the wall clock.
 
-It speaks JSON lines on stdout (ready, incident, write, safe_state, end) and waits for `start` on stdin.
+It speaks JSON lines on stdout (ready, incident, write, call, safe_state, chaos, end) and waits for `start` on
+stdin.
 """
 
 from __future__ import annotations
@@ -13,21 +14,26 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from cellwatch.plc_sim import chaos
 from cellwatch.plc_sim.cell import SCAN_NS, Cell
 from cellwatch.plc_sim.incidents import OPEN_END_NS, Incident
-from cellwatch.plc_sim.network import DEVICES, Network
+from cellwatch.plc_sim.namespace import MIRROR
+from cellwatch.plc_sim.network import Network
+from cellwatch.plc_sim.network.hosts import devices_of
 from cellwatch.plc_sim.replay import Replay
-from cellwatch.plc_sim.scenario import TARGET, Scenario
-from cellwatch.plc_sim.server import PlcServer, Security
-from cellwatch.plc_sim.sinks import Sink
-from cellwatch.plc_sim.tags import TAGS
+from cellwatch.plc_sim.schedule import Scenario
+from cellwatch.plc_sim.servers.opcua import PlcServer
+from cellwatch.plc_sim.servers.security import Security
+from cellwatch.plc_sim.servers.site import SiteServers
+from cellwatch.plc_sim.sinks import OwnNamespace, Sink
+from cellwatch.plc_sim.sites import SITES
 
 SCAN_S = SCAN_NS * 1e-9
 
@@ -65,6 +71,15 @@ class Live:
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             self.stopped.set()
+
+    def say_now(self, event: str, **fields: object) -> None:
+        """Say an event of this moment."""
+        self.say(event, **fields, at_ns=time.time_ns())
+
+    def namespace(self) -> dict[str, Any]:
+        """Where the frames can be seen, if they go to a namespace of our own."""
+        own = [sink.namespace for sink in self.options.sinks if isinstance(sink, OwnNamespace)]
+        return {"namespace": {"path": own[0].path, "interface": MIRROR}} if own else {}
 
     def listen(self) -> None:
         """Take `start` and end of file from stdin, and the signals."""
@@ -165,58 +180,109 @@ async def run_cell(scenario: Scenario, options: Options) -> None:
 
 
 async def _run_cell(live: Live, scenario: Scenario, options: Options) -> None:
-    cell = Cell(scenario, options.seed, time.time_ns(), network=bool(options.sinks))
+    attacked = any(slot.kind == "attack" for slot in scenario.incidents)  # they act on the process, too
+    cell = Cell(scenario, options.seed, time.time_ns(), network=attacked or bool(options.sinks))
 
-    def take_write(tag: str, value: float) -> int:
-        refusal = cell.write(tag, value)
+    def take_write(plc: str, tag: str, value: float) -> int:
+        refusal = cell.write(plc, tag, value)
         if not refusal:
-            live.say("write", tag=tag, value=value, at_ns=time.time_ns())
+            live.say("write", plc=plc, tag=tag, value=value, at_ns=time.time_ns())
         return int(refusal)
 
-    server = PlcServer(TARGET, TAGS, take_write, options.security)
-    first = cell.scan(time.time_ns())
-    await server.start(options.port, first.values)
+    def take_call(plc: str, method: str, arguments: Sequence[float]) -> int:
+        refusal = cell.process.call(plc, method, arguments)
+        if not refusal:
+            live.say("call", plc=plc, method=method, arguments=list(arguments), at_ns=time.time_ns())
+        return int(refusal)
+
+    rng = np.random.default_rng(options.seed)
+    servers = SiteServers(cell.site, take_write, take_call, options.security, rng)
     try:
+        reached = await servers.start(options.port, cell.scan(time.time_ns()).values)
         live.listen()
+        if servers.missing:
+            live.say("warning", text=servers.missing)
         live.say(
             "ready",
-            endpoints={TARGET: server.endpoint},
-            devices=DEVICES,
-            tags=[tag.name for tag in TAGS],
-            certificate=str(server.certificate) if server.certificate else None,
+            **reached,
+            devices=devices_of(cell.site),
+            tags=[tag.name for tag in cell.tags],
+            **live.namespace(),
         )
-        await _scan_loop(live, cell, server)
+        await _scan_loop(live, cell, servers)
     finally:
         if live.started.is_set():
             cell.close_labels(time.time_ns())
             live.labels = cell.labels
             live.write_labels()
         live.end("stopped")
-        await server.stop()
+        await servers.stop()
 
 
-async def _scan_loop(live: Live, cell: Cell, server: PlcServer) -> None:
+async def _scan_loop(live: Live, cell: Cell, servers: SiteServers) -> None:
     cell.scan(time.time_ns())  # catch up with the time that starting took; nobody was listening
-    due = time.monotonic()
-    while not live.stopped.is_set():
-        due += SCAN_S
-        behind = time.monotonic() - due
-        if behind > SCAN_S:  # the machine was busy: skip scans rather than run after the clock
-            live.late += 1
-            due += behind
-        if await live.until(live.stopped, due - time.monotonic()):
-            return
-        now = time.time_ns()
-        if cell.zero_ns is None and live.started.is_set():
-            cell.start(now)
-            live.begin(now, cell.labels)
-        step = cell.scan(max(now, cell.time_ns + 1))
-        await server.publish(cell.time_ns, step.values)
-        live.send(step.frames)
-        if step.entered_safe:
-            live.say("safe_state", at_ns=cell.time_ns)
-            if cell.keep_fault_open(cell.time_ns):
+    begin = due = time.monotonic()
+    trouble = _Trouble(live, cell, servers)
+    try:
+        while not live.stopped.is_set():
+            due += SCAN_S
+            behind = time.monotonic() - due
+            if behind > SCAN_S:  # the machine was busy: skip scans rather than run after the clock
+                live.late += 1
+                due += behind
+            if await live.until(live.stopped, due - time.monotonic()):
+                return
+            now = time.time_ns()
+            if cell.zero_ns is None and live.started.is_set():
+                cell.start(now)
+                live.begin(now, cell.labels)
+            trouble.begin_due(now)
+            step = cell.scan(max(now, cell.time_ns + 1))
+            elapsed_s = time.monotonic() - begin
+            await servers.publish(cell.time_ns, elapsed_s, step.values, step.status, step.alarms)
+            live.send(step.frames)
+            for plc in step.entered_safe:
+                live.say("safe_state", plc=plc, at_ns=cell.time_ns)
+            if step.entered_safe and cell.keep_fault_open(cell.time_ns):
                 _announce_open_ends(live, cell)
+            if step.relabelled:
+                _announce(live, cell, step.relabelled)
+    finally:
+        await trouble.end()
+
+
+class _Trouble:
+    """The chaos of a scenario, each step in its own task."""
+
+    def __init__(self, live: Live, cell: Cell, servers: SiteServers) -> None:
+        self.live = live
+        self.cell = cell
+        self.servers = servers
+        self.begun = 0  # in order of time
+        self.tasks: list[asyncio.Task[None]] = []
+
+    def begin_due(self, now_ns: int) -> None:
+        """Begin the steps that are due; raise what an earlier one failed with."""
+        for task in [task for task in self.tasks if task.done()]:
+            self.tasks.remove(task)
+            task.result()
+        if self.cell.zero_ns is None:
+            return
+        elapsed_s = (now_ns - self.cell.zero_ns) * 1e-9
+        steps = self.cell.chaos
+        while self.begun < len(steps) and steps[self.begun].at_s <= elapsed_s:
+            step = steps[self.begun]
+            self.begun += 1
+            server = self.servers.plcs[step.plc or self.cell.site.plcs[0]]
+            self.tasks.append(
+                asyncio.create_task(chaos.run(step.name, server, step.duration_s, self.live.say_now))
+            )
+
+    async def end(self) -> None:
+        """End what goes on."""
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
 
 
 def _announce_open_ends(live: Live, cell: Cell) -> None:
@@ -226,9 +292,13 @@ def _announce_open_ends(live: Live, cell: Cell) -> None:
         end_ns = live.zero_ns + round(hint * 1e9)
         for i in opened:
             cell.labels[i] = replace(cell.labels[i], end_ns=max(end_ns, cell.labels[i].onset_ns))
+    _announce(live, cell, opened)
+
+
+def _announce(live: Live, cell: Cell, changed: Sequence[int]) -> None:
     live.labels = cell.labels
     live.write_labels()
-    for i in opened:
+    for i in changed:
         live.say("incident_end", name=cell.labels[i].name, end_ns=cell.labels[i].end_ns)
 
 
@@ -250,8 +320,9 @@ async def _run_replay(live: Live, replay: Replay, options: Options) -> None:
         live.say(
             "ready",
             endpoints={replay.plc: server.endpoint},
-            devices=DEVICES if options.sinks else {},
+            devices=devices_of(SITES["bench"]) if options.sinks else {},
             tags=[tag.name for tag in replay.tags],
+            **live.namespace(),
             certificate=str(server.certificate) if server.certificate else None,
             rows=len(replay),
             step_s=replay.step_s,
@@ -288,11 +359,11 @@ async def _row_loop(live: Live, replay: Replay, server: PlcServer) -> bool:
 
 async def _benign_traffic(live: Live) -> None:
     last = time.time_ns()
-    network = Network(np.random.default_rng(live.options.seed), last)
+    network = Network(np.random.default_rng(live.options.seed), last, SITES["bench"])
     while True:
         await asyncio.sleep(SCAN_S)
         now = time.time_ns()
-        live.send(network.tick(last, now, []))
+        live.send(network.tick(last, now))
         last = now
 
 

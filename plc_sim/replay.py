@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cellwatch.plc_sim.incidents import Incident
-from cellwatch.plc_sim.plc import Refusal
+from cellwatch.plc_sim.plcs.parts import Refusal
 from cellwatch.plc_sim.table import Table
 from cellwatch.plc_sim.tags import STATUS_BAD_NO_DATA, TagSpec
 

@@ -1,12 +1,15 @@
-"""Where frames go: a capture file, a FIFO, or a virtual interface. None of them ever blocks the plant."""
+"""Where frames go: a capture file, a FIFO, a virtual interface or one in a network namespace of our own.
+
+None of them ever blocks the plant.
+"""
 
 from __future__ import annotations
 
 import array
 import contextlib
+import ctypes
 import errno
 import fcntl
-import itertools
 import os
 import select
 import socket
@@ -16,8 +19,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+
 from cellwatch.plc_sim import pcap
 from cellwatch.plc_sim.frames import Frames
+from cellwatch.plc_sim.namespace import PLANT, Namespace
 
 PIPE_BYTES = 1 << 20  # wanted size of the pipe; about 10 s of benign traffic
 BACKLOG_BYTES = 4 << 20  # kept when a reader is slow; blocks beyond are counted as unread
@@ -134,20 +140,76 @@ class Interface:
         self.unread = 0
         self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
         self._socket.bind((name, 0))
-        self._socket.setblocking(False)
 
     def write(self, frames: Frames) -> None:
         """Send a block; frames that the interface does not take are counted."""
-        data, offset = frames.data.tobytes(), frames.offset.tolist()
-        for begin, end in itertools.pairwise(offset):
-            try:
-                self._socket.send(data[begin:end])
-            except OSError:  # queue full, or the link is down
-                self.unread += 1
+        self.unread += len(frames) - send_all(self._socket, frames)
 
     def close(self) -> None:
         """Close the socket."""
         self._socket.close()
+
+
+class OwnNamespace:
+    """Sends on a veth pair in a network namespace that lives as long as this sink."""
+
+    def __init__(self) -> None:
+        """NamespaceError where that is not possible."""
+        self.unread = 0
+        self.namespace = Namespace()
+        self._socket = self.namespace.packet_socket(PLANT)
+
+    def write(self, frames: Frames) -> None:
+        """Send a block; frames that the interface does not take are counted."""
+        self.unread += len(frames) - send_all(self._socket, frames)
+
+    def close(self) -> None:
+        """Close the socket, and with it the namespace."""
+        self._socket.close()
+        self.namespace.close()
+
+
+_IOVEC = np.dtype([("base", np.uintp), ("len", np.uintp)])  # struct iovec
+_MSGHDR = np.dtype(  # struct msghdr
+    [
+        ("name", np.uintp),
+        ("namelen", np.uint32),
+        ("iov", np.uintp),
+        ("iovlen", np.uintp),
+        ("control", np.uintp),
+        ("controllen", np.uintp),
+        ("flags", np.int32),
+    ],
+    align=True,
+)
+_MMSGHDR = np.dtype([("hdr", _MSGHDR), ("len", np.uint32)], align=True)  # struct mmsghdr, sendmmsg(2)
+_AT_ONCE = 1024  # UIO_MAXIOV
+
+
+def send_all(raw: socket.socket, frames: Frames) -> int:
+    """Send all frames on a packet socket without waiting; how many it took.
+
+    A frame that is refused (too long, queue full, link down) is left out.
+    """
+    n = len(frames)
+    data = np.ascontiguousarray(frames.data)
+    iovec = np.zeros(n, _IOVEC)
+    iovec["base"] = data.ctypes.data + frames.offset[:-1]
+    iovec["len"] = np.diff(frames.offset)
+    message = np.zeros(n, _MMSGHDR)
+    message["hdr"]["iov"] = iovec.ctypes.data + np.arange(n) * _IOVEC.itemsize
+    message["hdr"]["iovlen"] = 1
+    at, lost = 0, 0
+    while at < n:
+        begin = message.ctypes.data + at * _MMSGHDR.itemsize
+        sent = _SENDMMSG(raw.fileno(), begin, min(n - at, _AT_ONCE), socket.MSG_DONTWAIT)
+        lost += sent < 0
+        at += max(sent, 1)
+    return n - lost
+
+
+_SENDMMSG = ctypes.CDLL(None).sendmmsg
+_SENDMMSG.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int)
 
 
 def virtual_driver(name: str) -> str:
@@ -167,7 +229,9 @@ def virtual_driver(name: str) -> str:
     return info.tobytes()[4:36].split(b"\0", 1)[0].decode(errors="replace") or "unknown"
 
 
-def open_sinks(fifo: Path | None, capture: Path | None, interface: str | None) -> list[Sink]:
+def open_sinks(
+    fifo: Path | None, capture: Path | None, interface: str | None, namespace: bool = False
+) -> list[Sink]:
     """Open the sinks that were asked for; close those already open if one fails."""
     wanted: list[Callable[[], Sink]] = []
     if fifo is not None:
@@ -176,6 +240,8 @@ def open_sinks(fifo: Path | None, capture: Path | None, interface: str | None) -
         wanted.append(lambda: PcapFile(capture))
     if interface is not None:
         wanted.append(lambda: Interface(interface))
+    if namespace:
+        wanted.append(OwnNamespace)
     sinks: list[Sink] = []
     try:
         sinks.extend(make() for make in wanted)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import shutil
 import tempfile
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -38,3 +42,82 @@ def data_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no recorded data at {folder}: set CELLWATCH_DATA to its folder")
     return folder
+
+
+class ServedPlc:
+    """The OPC UA server of a simulated PLC1 in a thread; tag i shows the count of scans + i / 100."""
+
+    def __init__(self, **options):
+        from cellwatch.plc_sim.servers.opcua import PlcServer
+        from cellwatch.plc_sim.tags import PLC_TAGS
+
+        self.tags = PLC_TAGS["PLC1"]
+        self.scan_s = 0.05
+        self.count = 0
+        self.held = False
+        self.writes, self.calls = [], []
+        self.refusal = 0
+        options.setdefault("historized", ("LIT101",))
+        self.server = PlcServer(
+            "PLC1", self.tags, self.take(self.writes), None, self.take(self.calls), **options
+        )
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+        self.thread.start()
+        self.run(self.server.start(0, self.values()))
+        self.ticking = asyncio.run_coroutine_threadsafe(self.tick(), self.loop)
+
+    def take(self, record):
+        def took(name, given):
+            record.append((name, given))
+            return self.refusal
+
+        return took
+
+    def values(self):
+        numbers = [self.count + i / 100 for i in range(len(self.tags))]
+        return [n if t.kind == "float" else 0 for n, t in zip(numbers, self.tags, strict=True)]
+
+    async def tick(self):
+        while True:
+            await asyncio.sleep(self.scan_s)
+            if not self.held:
+                self.count += 1
+                await self.server.publish(time.time_ns(), self.values())
+
+    def run(self, coroutine, timeout=20):
+        """Run a coroutine in the server's loop."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(timeout)
+
+    @contextlib.contextmanager
+    def trouble(self, name):
+        """A step of chaos around a block of the test's own thread."""
+        from cellwatch.plc_sim.chaos import CHAOS
+
+        chaos = CHAOS[name]() if isinstance(name, str) else name
+        self.run(chaos.begin(self.server))
+        try:
+            yield chaos
+        finally:
+            self.run(chaos.end(self.server))
+
+    def close(self):
+        async def end():
+            await self.server.stop()
+            rest = asyncio.all_tasks() - {asyncio.current_task()}  # asyncua leaves some behind
+            for task in rest:
+                task.cancel()
+            await asyncio.gather(*rest, return_exceptions=True)
+
+        self.run(end())
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join(5)
+        self.loop.close()
+
+
+@pytest.fixture
+def served_plc():
+    """A simulated PLC behind OPC UA, for clients."""
+    plc = ServedPlc()
+    yield plc
+    plc.close()

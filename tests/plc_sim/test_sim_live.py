@@ -181,22 +181,24 @@ def test_secured_server_lets_in_only_its_user(live_plant, tmp_path):
         (["--replay", "missing.csv"], "missing.csv: cannot be read"),
     ],
 )
-def test_bad_options_are_one_line_and_exit_2(args, expected, capsys):
-    from cellwatch.plc_sim.__main__ import main
+def test_bad_options_are_one_line_and_exit_2(args, expected, capsys, monkeypatch):
+    from cellwatch.plc_sim import __main__
 
-    assert main(args) == 2
+    monkeypatch.setattr(__main__, "_controlled", lambda: True)  # no child that waits for `start`
+    assert __main__.main(args) == 2
     err = capsys.readouterr().err
     assert expected in err
     assert err.count("\n") == 1
 
 
-def test_taken_port_is_one_line(capsys):
+def test_taken_port_is_one_line(capsys, monkeypatch):
     import socket
 
-    from cellwatch.plc_sim.__main__ import main
+    from cellwatch.plc_sim import __main__
 
+    monkeypatch.setattr(__main__, "_controlled", lambda: True)
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
-        assert main(["--scenario", "quiet", "--port", str(other.getsockname()[1])]) == 2
+        assert __main__.main(["--scenario", "quiet", "--port", str(other.getsockname()[1])]) == 2
     assert "Address already in use; choose another --port" in capsys.readouterr().err
