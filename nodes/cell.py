@@ -87,7 +87,12 @@ def node_table(
         NodeSpec(
             "network_tap_node",
             "network_tap_node",
-            {**asdict(cell.tap), "window_s": cell.window_s, "devices": json.dumps(cell.devices)},
+            {
+                **asdict(cell.tap),
+                "window_s": cell.window_s,
+                "devices": json.dumps(cell.devices),
+                "place_file": str(files.folder / "tap.json"),
+            },
         ),
     ]
     for i, plc in enumerate(cell.plcs):

@@ -41,6 +41,9 @@ class TapConfig:
     source: str = ""
     speed: float = 1.0
     lateness_s: float = 0.2
+    promiscuous: bool = True
+    snap: int = 262_144  # bytes of a packet
+    ring_mib: int = 32
 
 
 @dataclass(frozen=True)

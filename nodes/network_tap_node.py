@@ -1,22 +1,24 @@
 """Network tap: packets of an interface, a capture file or a FIFO, summed up per device and window.
 
 Publishes   traffic (TrafficBatch)
-Parameters  source, speed, window_s, lateness_s, devices (see `Params`)
+Parameters  source, speed, window_s, lateness_s, devices, promiscuous, snap, ring_mib, place_file (`Params`)
 """
 
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from collections import deque
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from cellwatch_msgs.msg import TrafficBatch
 
 from cellwatch.models.features.packets import parse
 from cellwatch.models.features.traffic import TrafficWindows
-from cellwatch.nodes.drivers.capture import CaptureError, PacedCapture, open_source
+from cellwatch.nodes.drivers.capture import CaptureError, LiveSettings, PacedCapture, open_source
 from cellwatch.nodes.ros import convert
 from cellwatch.nodes.ros.node import ERROR, OK, WARN, CellNode, run
 from cellwatch.nodes.ros.params import param
@@ -31,6 +33,12 @@ class Params:
     window_s: float = param(1.0, "window length", unit="s", low=0.1, high=60.0)
     lateness_s: float = param(0.2, "how long a window waits for late packets", unit="s", low=0.0, high=10.0)
     devices: str = param("{}", "JSON object: MAC address -> device name")
+    promiscuous: bool = param(True, "an interface also shows frames to other stations")
+    snap: int = param(262_144, "how much of a packet an interface keeps", unit="B", low=64, high=262_144)
+    ring_mib: int = param(32, "ring between the kernel and an interface's tap", unit="MiB", low=1, high=1024)
+    place_file: str = param(
+        "", "where the place in a capture file is noted, to go on from after a crash; empty: nowhere"
+    )
 
 
 class NetworkTapNode(CellNode):
@@ -38,16 +46,20 @@ class NetworkTapNode(CellNode):
     PARAMS = Params
 
     def build(self) -> None:
-        self.windows = TrafficWindows(self.params.window_s, json.loads(self.params.devices))
-        self.capture = (
-            open_source(self.params.source, speed=self.params.speed) if self.params.source else None
-        )
+        p = self.params
+        self.windows = TrafficWindows(p.window_s, json.loads(p.devices))
+        self.place = self._noted()
+        live = LiveSettings(promiscuous=p.promiscuous, snap=p.snap, blocks=p.ring_mib)
+        self.capture = open_source(p.source, speed=p.speed, skip=self.place, live=live) if p.source else None
+        self.is_file = isinstance(self.capture, PacedCapture)
+        if self.place:
+            self.get_logger().info(f"{p.source}: going on behind packet {self.place}")
         self.pub = self.publisher(TrafficBatch, "traffic")
         self.ready: deque = deque(maxlen=64)
         self.lock = threading.Lock()
-        self.packets = self.malformed = self.late = self.overflow = 0
+        self.packets = self.malformed = self.late = self.overflow = self.unread = 0
         self.ended = False
-        self.trouble = ""
+        self.trouble = self.strange = ""
         self._halted = threading.Event()
         self._drops_told = 0
 
@@ -64,18 +76,31 @@ class NetworkTapNode(CellNode):
         try:
             while not self._halted.is_set():
                 for block in self.capture.read(timeout_s=0.05):
-                    if not self.since_ns and not isinstance(self.capture, PacedCapture):
+                    if not self.since_ns and not self.is_file:
                         # A stream that was running already is seen in part at first; a file begins with us.
                         self.since_ns = int(block.time_ns[0])
-                    self.windows.add(parse(block))
+                    self._take(block)
                 if self.capture.exhausted:
                     break
+                if not self.is_file:
+                    self.trouble = self.capture.damage
+                    if self.trouble:  # blind: no window may say that nothing came
+                        self.since_ns = time.time_ns()
                 self._stage(self.windows.close(time.time_ns() - lateness))
         except (CaptureError, OSError) as error:
             self.trouble = str(error)
         self._stage(self.windows.close(None))
-        self.trouble = self.trouble or getattr(self.capture, "damage", "") or ""
+        self.trouble = self.trouble or self.capture.damage
         self.ended = True
+
+    def _take(self, block: object) -> None:
+        try:
+            packets = parse(block)
+        except ValueError as error:  # a link type nobody knows; the rest of the capture may be fine
+            self.strange = f"{self.params.source}: {error}"
+            self.unread += len(block.time_ns)
+            return
+        self.windows.add(packets)
 
     def _stage(self, batches: list) -> None:
         with self.lock:
@@ -97,8 +122,37 @@ class NetworkTapNode(CellNode):
             news = dropped - self._drops_told
             self._drops_told = dropped
             self.say(self.pub, convert.traffic_msg(replace(batch, dropped=news)))
-        if self.trouble:
-            self.news("capture", self.trouble)
+            self.place += batch.packets + batch.late
+        if batches:
+            self._note()
+        trouble = self.trouble or self.strange
+        if trouble:
+            self.news("capture", trouble)
+        else:
+            self.good_news("capture", f"{self.params.source}: capturing again")
+
+    def _key(self) -> list[str]:
+        """The run of the cell and its capture; the parent outlives the nodes that it restarts."""
+        return [os.environ.get("CELLWATCH_PARENT", ""), self.params.source]
+
+    def _noted(self) -> int:
+        """Packets of the capture file that are published already, by a tap of this run that was killed."""
+        try:
+            noted = json.loads(Path(self.params.place_file).read_text(encoding="utf-8"))
+            return int(noted["packets"]) if noted["key"] == self._key() else 0
+        except (OSError, ValueError, KeyError, TypeError):
+            return 0
+
+    def _note(self) -> None:
+        if not self.is_file or not self.params.place_file:
+            return
+        path = Path(self.params.place_file)
+        new = path.with_suffix(".new")
+        try:
+            new.write_text(json.dumps({"key": self._key(), "packets": self.place}), encoding="utf-8")
+            new.replace(path)
+        except OSError as error:
+            self.news("place", f"cannot note the place in the capture: {error}")
 
     def stop(self) -> None:
         self._halted.set()
@@ -109,18 +163,23 @@ class NetworkTapNode(CellNode):
     def release(self) -> None:
         if getattr(self, "capture", None) is not None:
             self.capture.close()
+            if self.is_file and self.params.place_file:
+                Path(self.params.place_file).unlink(missing_ok=True)
 
     def health(self) -> tuple[bytes, str, dict[str, object]]:
-        dropped = getattr(self.capture, "dropped", 0) if self.capture else 0
+        dropped = getattr(self.capture, "dropped", 0)
         counters = {
             "packets": self.packets,
             "malformed": self.malformed,
             "late": self.late,
             "dropped": dropped + self.overflow,
+            "frozen": getattr(self.capture, "frozen", 0),
+            "unread": self.unread,
             "ended": int(self.ended),
         }
-        if self.trouble:
-            return ERROR, self.trouble, counters
+        trouble = self.trouble or self.strange
+        if trouble:
+            return ERROR, trouble, counters
         if dropped + self.overflow:
             return WARN, f"{dropped} packets dropped by the kernel, {self.overflow} windows here", counters
         return OK, self.params.source or "no source", counters

@@ -16,8 +16,8 @@ import signal
 import sys
 from typing import Any
 
-# Not asyncua: one node alone needs it, and the others need not wait for its import.
-PRELOAD = ("cellwatch.nodes.ros.node", "cellwatch.models.features.window", "cellwatch.nodes.drivers.capture")
+# Not asyncua, nor numba (capture): one node alone needs each, and the others need not wait for its import.
+PRELOAD = ("cellwatch.nodes.ros.node", "cellwatch.models.features.window")
 
 
 def _child(order: dict[str, Any]) -> None:

@@ -5,38 +5,40 @@
             for block in source.read(timeout_s=0.1):
                 ...
 
-Every source has `name`, `damage` ("" or what went wrong at which byte), `exhausted` (no packet will ever come
-again), `dropped` (packets lost before they reached us), `read(timeout_s)` and `close()`.
+Every source has `name`, `damage` ("" or what is wrong: at which byte, or with the interface), `exhausted` (no
+packet will ever come again), `dropped` (packets the kernel lost), `frozen` (times its ring was full),
+`read(timeout_s)` and `close()`.
 """
 
 from __future__ import annotations
 
 import errno
-import gzip
 import os
 import select
 import socket
 import stat
 import time
-import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Protocol, cast
+from typing import IO, Protocol
 
 import numpy as np
 
 from cellwatch.models.types import PacketBlock
-from cellwatch.nodes.drivers.live_capture import LiveCapture
-from cellwatch.nodes.drivers.pcap_file import CaptureError, Decoder, is_capture
+from cellwatch.nodes.drivers.gunzip import MAGIC as GZIP_MAGIC
+from cellwatch.nodes.drivers.gunzip import GzipStream
+from cellwatch.nodes.drivers.live_capture import LiveCapture, LiveSettings
+from cellwatch.nodes.drivers.pcap_file import CaptureError, Decoder, is_capture, part_of
 
 __all__ = [
     "CaptureError",
     "FifoCapture",
     "FileCapture",
     "LiveCapture",
+    "LiveSettings",
     "PacedCapture",
     "Source",
     "open_source",
@@ -44,7 +46,7 @@ __all__ = [
     "read_all",
 ]
 
-CHUNK = 2 << 20  # bytes read at a time
+CHUNK = 1 << 20  # bytes read at a time; twice that no longer stays in a core's cache
 Clock = Callable[[], int]
 
 
@@ -57,7 +59,7 @@ class Source(Protocol):
 
     @property
     def damage(self) -> str:
-        """What went wrong, at which byte; "" if nothing did."""
+        """What is wrong: at which byte, or with the interface; "" if nothing is."""
 
     @property
     def exhausted(self) -> bool:
@@ -67,6 +69,10 @@ class Source(Protocol):
     def dropped(self) -> int:
         """Packets lost before they reached us, since the start."""
 
+    @property
+    def frozen(self) -> int:
+        """Times the kernel found its ring full, since the start."""
+
     def read(self, timeout_s: float = 0.0) -> list[PacketBlock]:
         """Blocks that are there; waits at most `timeout_s` for the first."""
 
@@ -75,14 +81,14 @@ class Source(Protocol):
 
 
 class FileCapture:
-    """A pcap or pcapng file, gzipped or not; each `read` yields what is in the next 2 MiB.
+    """A pcap or pcapng file, gzipped or not; each `read` yields what is in the next 1 MiB.
 
     Raises CaptureError when there is no such file or it is no capture. A file damaged half-way is read up
     to the damage, then `exhausted` with `damage` set. An empty capture (header only) is fine; a file of 0
     bytes is not.
     """
 
-    dropped = 0
+    dropped = frozen = 0
 
     def __init__(self, path: str | Path, *, chunk: int = CHUNK) -> None:
         self.name = str(path)
@@ -90,23 +96,25 @@ class FileCapture:
         self._chunk = chunk
         self._decoder = Decoder(self.name)
         try:
-            self._file: IO[bytes] = Path(path).open("rb")  # noqa: SIM115
+            file = Path(path).open("rb")  # noqa: SIM115
         except OSError as error:
             raise CaptureError(f"{path}: cannot open the capture: {error.strerror}") from None
+        self._file: IO[bytes] | GzipStream = file
         try:
-            head = self._file.read(4)
-            self._file.seek(0)
-            if head[:2] == b"\x1f\x8b":
-                self._file = cast("IO[bytes]", gzip.open(self._file))  # noqa: SIM115
-                head = self._file.read(4)
-                self._file.seek(0)
-        except (OSError, EOFError, zlib.error) as error:
-            self._file.close()
+            if file.read(2) == GZIP_MAGIC:
+                self._file = GzipStream(file)
+            file.seek(0)
+            self._first = b""
+            while len(self._first) < 4 and (more := self._file.read(chunk)):
+                self._first += more
+        except OSError as error:
+            file.close()
             raise CaptureError(f"{path}: not a readable capture: {error}") from None
-        if not is_capture(head):
-            self._file.close()
-            seen = f"it begins with {head.hex(' ')}" if head else "it is empty"
-            raise CaptureError(f"{path}: not a capture ({seen}); need pcap or pcapng, gzipped or not")
+        if not is_capture(self._first):
+            file.close()
+            why = getattr(self._file, "damage", "")
+            seen = f"it begins with {self._first[:4].hex(' ')}" if self._first else "it is empty"
+            raise CaptureError(f"{path}: not a capture ({why or seen}); need pcap or pcapng, gzipped or not")
 
     @property
     def damage(self) -> str:
@@ -116,20 +124,24 @@ class FileCapture:
     def read(self, timeout_s: float = 0.0) -> list[PacketBlock]:  # noqa: ARG002
         """Packets of the next chunk; [] at the end."""
         while not self.exhausted:
-            try:
-                chunk = self._file.read(self._chunk)
-            except (OSError, EOFError, zlib.error) as error:
-                self._decoder.fail(str(error))
-                chunk = b""
+            chunk, self._first = self._first, b""
+            why = ""
             if not chunk:
-                self._decoder.finish()
-                self.exhausted = True
-                break
-            blocks = self._decoder.feed(chunk)
-            if self._decoder.damage:
-                self.exhausted = True
-            if blocks:
-                return blocks
+                try:
+                    chunk = self._file.read(self._chunk)
+                except OSError as error:
+                    why = str(error)
+            if chunk:
+                blocks = self._decoder.feed(chunk)
+                self.exhausted = bool(self._decoder.damage)
+                if blocks:
+                    return blocks
+                continue
+            why = why or getattr(self._file, "damage", "")
+            if why:
+                self._decoder.fail(why)
+            self._decoder.finish()
+            self.exhausted = True
         return []
 
     def close(self) -> None:
@@ -143,11 +155,11 @@ class FifoCapture:
 
     Never blocks on a missing writer and never ends: when a writer goes, the next one starts with its own
     header. A writer that sends no capture, or breaks off inside a packet, is noted in `damage` and skipped
-    up to its end.
+    up to its end; the packets of the next one clear it.
     """
 
     exhausted = False
-    dropped = 0
+    dropped = frozen = 0
 
     def __init__(self, path: str | Path, *, chunk: int = CHUNK) -> None:
         self.name = str(path)
@@ -192,18 +204,17 @@ class FifoCapture:
                 self._poll.poll(max(1, int(left * 1000)))
 
     def _take(self, data: bytes) -> list[PacketBlock]:
-        blocks: list[PacketBlock] = []
-        while data and not self._deaf:
-            try:
-                blocks += self._decoder.feed(data)
-            except CaptureError as error:
-                self.damage, self._deaf = str(error), True
-                break
-            if self._decoder.damage:
-                self.damage, self._deaf = self._decoder.damage, True
-            data = self._decoder.restart
-            if data:
-                self._decoder = Decoder(self.name)
+        if self._deaf:
+            return []
+        try:
+            blocks = self._decoder.feed(data)
+        except CaptureError as error:
+            self.damage, self._deaf = str(error), True
+            return []
+        if self._decoder.damage:
+            self.damage, self._deaf = self._decoder.damage, True
+        elif blocks:
+            self.damage = ""
         return blocks
 
     def _next_writer(self) -> None:
@@ -225,15 +236,17 @@ class PacedCapture:
 
     `speed` > 0: the rate times `speed`; time 0 of the file is the first `read`, spans are divided by `speed`.
     `speed` = 0: as fast as it goes; the packets of a chunk are spread over the time since the chunk before.
+    The first `skip` packets are left out, and the file begins behind them.
     """
 
-    def __init__(self, source: Source, speed: float, clock: Clock = time.time_ns) -> None:
+    def __init__(self, source: Source, speed: float, clock: Clock = time.time_ns, *, skip: int = 0) -> None:
         if not speed >= 0:
             raise CaptureError(f"speed {speed}: must be 0 (top speed) or more")
         self.name = source.name
         self._source = source
         self._speed = speed
         self._clock = clock
+        self._skip = skip
         self._waiting: deque[PacketBlock] = deque()
         self._origin_ns: tuple[int, int] | None = None  # (file, wall)
         self._last_ns = 0
@@ -249,6 +262,11 @@ class PacedCapture:
         return self._source.dropped
 
     @property
+    def frozen(self) -> int:
+        """Times the source was full."""
+        return self._source.frozen
+
+    @property
     def exhausted(self) -> bool:
         """Whether the last packet has been played."""
         return self._source.exhausted and not self._waiting
@@ -256,7 +274,7 @@ class PacedCapture:
     def read(self, timeout_s: float = 0.0) -> list[PacketBlock]:
         """Packets that are due."""
         if self._speed == 0:
-            return self._stamped(self._source.read(timeout_s))
+            return self._stamped(self._fresh())
         end = self._clock() + int(timeout_s * 1e9)
         while True:
             blocks = self._due(self._clock())
@@ -264,6 +282,21 @@ class PacedCapture:
             if blocks or left <= 0 or self.exhausted:
                 return blocks
             time.sleep(min(left / 1e9, 0.005))
+
+    def _fresh(self) -> list[PacketBlock]:
+        """What the file has next, behind the packets to skip."""
+        while True:
+            blocks = self._source.read()
+            if not self._skip or not blocks:
+                return blocks
+            kept = []
+            for block in blocks:
+                over = min(self._skip, len(block.time_ns))
+                self._skip -= over
+                if over < len(block.time_ns):
+                    kept.append(part_of(block, slice(over, None)))
+            if kept:
+                return kept
 
     def _stamped(self, blocks: list[PacketBlock]) -> list[PacketBlock]:
         now = self._clock()
@@ -284,7 +317,7 @@ class PacedCapture:
         due: list[PacketBlock] = []
         while True:
             if not self._waiting:
-                for block in self._source.read():
+                for block in self._fresh():
                     if self._origin_ns is None:
                         self._origin_ns = (int(block.time_ns.min()), now)
                     start, wall = self._origin_ns
@@ -297,9 +330,9 @@ class PacedCapture:
             late = np.flatnonzero(block.time_ns > now)
             count = int(late[0]) if len(late) else len(block.time_ns)
             if count:
-                due.append(_part(block, slice(0, count)))
+                due.append(part_of(block, slice(0, count)))
             if count < len(block.time_ns):
-                self._waiting[0] = _part(block, slice(count, None))
+                self._waiting[0] = part_of(block, slice(count, None))
                 return due
             self._waiting.popleft()
 
@@ -309,22 +342,19 @@ class PacedCapture:
         self._source.close()
 
 
-def _part(block: PacketBlock, pick: slice) -> PacketBlock:
-    return replace(
-        block,
-        offset=block.offset[pick],
-        length=block.length[pick],
-        wire_length=block.wire_length[pick],
-        time_ns=block.time_ns[pick],
-    )
-
-
-def open_source(where: str | Path, *, speed: float | None = None, clock: Clock = time.time_ns) -> Source:
+def open_source(
+    where: str | Path,
+    *,
+    speed: float | None = None,
+    clock: Clock = time.time_ns,
+    skip: int = 0,
+    live: LiveSettings | None = None,
+) -> Source:
     """Open what `where` names: a capture file, a FIFO or an interface.
 
     `speed` is for files only: None keeps the times of the file and reads as fast as it goes, 0 is top speed
-    with the wall clock, X > 0 plays X times as fast. Raises CaptureError with one line that names `where`
-    and the cure.
+    with the wall clock, X > 0 plays X times as fast, from behind the first `skip` packets. `live` is for
+    interfaces. Raises CaptureError with one line that names `where` and the cure.
     """
     path = Path(where)
     try:
@@ -333,7 +363,7 @@ def open_source(where: str | Path, *, speed: float | None = None, clock: Clock =
         if error.errno != errno.ENOENT:
             raise CaptureError(f"{where}: cannot open: {error.strerror}") from None
         if "/" not in str(where) and str(where) in {name for _, name in socket.if_nameindex()}:
-            return LiveCapture(str(where))
+            return LiveCapture(str(where), live)
         names = ", ".join(name for _, name in socket.if_nameindex())
         raise CaptureError(
             f"{where}: neither a capture file, nor a FIFO, nor an interface ({names})"
@@ -343,7 +373,7 @@ def open_source(where: str | Path, *, speed: float | None = None, clock: Clock =
     if stat.S_ISDIR(mode):
         raise CaptureError(f"{where}: is a folder; name a capture file")
     source: Source = FileCapture(path)
-    return source if speed is None else PacedCapture(source, speed, clock)
+    return source if speed is None else PacedCapture(source, speed, clock, skip=skip)
 
 
 @contextmanager

@@ -1,8 +1,7 @@
 """Decoder for the bytes of a capture: pcap and pcapng, both byte orders, micro- and nanoseconds.
 
 Fed with chunks of any size it returns whole packets and keeps what is cut for the next chunk, so that a file,
-a gzip stream and a FIFO are read alike, in flat memory. Only the record lengths are walked in Python (each
-record's place depends on the one before); every other field is gathered with numpy.
+a gzip stream and a FIFO are read alike, in flat memory.
 
 Formats: draft-ietf-opsawg-pcap, draft-ietf-opsawg-pcapng.
 """
@@ -10,15 +9,14 @@ Formats: draft-ietf-opsawg-pcap, draft-ietf-opsawg-pcapng.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
-from cellwatch.models.types import BLOCK_PADDING, I64, U8, PacketBlock
+from cellwatch.models.types import BLOCK_PADDING, I64, U32, PacketBlock
+from cellwatch.nodes.drivers import records
 
-MAX_PACKET = 262_144  # bytes; libpcap's MAXIMUM_SNAPLEN
-MAX_BLOCK = 16 * 1024 * 1024  # bytes; longest pcapng block that is believed
 PCAP_MAGIC = {
     b"\xd4\xc3\xb2\xa1": ("<", 1000),
     b"\xa1\xb2\xc3\xd4": (">", 1000),
@@ -26,18 +24,21 @@ PCAP_MAGIC = {
     b"\xa1\xb2\x3c\x4d": (">", 1),
 }
 PCAPNG_MAGIC = b"\x0a\x0d\x0d\x0a"
-_SHB, _IDB, _PB, _SPB, _EPB = 0x0A0D0D0A, 1, 2, 3, 6
+_BYTE_ORDER = {b"\x4d\x3c\x2b\x1a": "<", b"\x1a\x2b\x3c\x4d": ">"}
+_FILE_HEADER = 24  # bytes of a pcap file header; a section header is longer
+_RUNS = 64  # most changes of the link type in one chunk that are kept apart
+_SPAN_NS = 200_000_000  # over how long a time packets of several link types are sorted by type
+
+_WHY = {
+    records.ABSURD_LENGTH: f"a record of {{length}} bytes (a packet has at most {records.MAX_PACKET})",
+    records.BAD_RECORD: "a record without a sane time and length",
+    records.BAD_BLOCK: "a block whose two lengths differ",
+    records.BAD_PACKET: "a packet that does not fit its block, its interface or its clock",
+}
 
 
 class CaptureError(ValueError):
     """The source cannot be read at all; the text names it and the cure."""
-
-
-@dataclass
-class _Interface:
-    link_type: int
-    ticks_per_s: int = 1_000_000
-    offset_s: int = 0
 
 
 def is_capture(head: bytes) -> bool:
@@ -45,15 +46,16 @@ def is_capture(head: bytes) -> bool:
     return head[:4] in PCAP_MAGIC or head[:4] == PCAPNG_MAGIC
 
 
-def _view(data: U8, at: I64, kind: str) -> np.ndarray:
-    """Numbers of dtype `kind` at the byte places `at`, shape (n,)."""
-    dtype = np.dtype(kind)
-    spread = np.ndarray((len(data) - dtype.itemsize + 1,), dtype, buffer=data.data, strides=(1,))
-    return spread[at]
+def _begins(head: bytes) -> bool:
+    """Whether `head` (24 bytes) is the header of another capture, where a record should stand."""
+    if head[:4] == PCAPNG_MAGIC:
+        return head[8:12] in _BYTE_ORDER
+    # Time zone and accuracy are 0 in practice: read as a record, an empty packet, which nobody sends.
+    return head[:4] in PCAP_MAGIC and head[8:16] == bytes(8)
 
 
 class Decoder:
-    """One capture stream.
+    """One capture stream; another capture may follow in it without a break (`cat a.pcap b.pcap`).
 
     `feed` takes bytes, `finish` says that no more come. `damage` is empty, or the text that tells at which
     byte reading had to stop; after damage everything fed is ignored.
@@ -62,15 +64,14 @@ class Decoder:
     def __init__(self, name: str) -> None:
         self.name = name
         self.damage = ""
-        self.restart = b""  # bytes of a new stream that followed without a break (FIFO)
         self._rest = b""
         self._place = 0  # byte of the stream at which `_rest` begins
         self._kind = ""
         self._order = "<"
-        self._scale = 1000
-        self._interfaces: list[_Interface] = []
+        self._tick_ns = 1000
         self._link_type = 1
-        self._last_ns = 0
+        self._faces = np.empty((0, 4), np.int64)  # pcapng interfaces, see records.pcapng_blocks
+        self._clock = np.zeros(1, np.int64)
 
     @property
     def started(self) -> bool:
@@ -80,234 +81,177 @@ class Decoder:
     def feed(self, chunk: bytes) -> list[PacketBlock]:
         """Whole packets in the stream so far, [] while none is complete.
 
-        Raises CaptureError when the stream does not begin like a capture.
+        Blocks of one chunk are in the order of the file; where link types take turns quickly, packets are
+        sorted by link type within 0.2 s. Raises CaptureError when the stream does not begin like a capture.
         """
         if self.damage:
             return []
         size = len(self._rest) + len(chunk)
         raw = b"".join((self._rest, chunk, bytes(BLOCK_PADDING)))
-        if not self._kind:
-            if size < 4:
-                self._rest = raw[:size]
-                return []
-            if not is_capture(raw):
-                raise CaptureError(
-                    f"{self.name}: not a capture (it begins with {raw[:4].hex(' ')}), need pcap or pcapng"
-                )
-            if raw[:4] == PCAPNG_MAGIC:
-                self._kind = "pcapng"
-            elif size < 24:
-                self._rest = raw[:size]
-                return []
-            else:
-                self._kind = "pcap"
-                self._order, self._scale = PCAP_MAGIC[raw[:4]]
-                self._link_type = struct.unpack_from(self._order + "I", raw, 20)[0] & 0xFFFF
-                return self._pcap(raw, size, 24)
-        return self._pcap(raw, size, 0) if self._kind == "pcap" else self._pcapng(raw, size)
+        position = 0
+        blocks: list[PacketBlock] = []
+        again = True
+        while again:
+            if not self._kind:
+                begin = self._header(raw[position : min(position + _FILE_HEADER, size)])
+                if begin is None:
+                    break
+                position += begin
+            walk = self._pcap if self._kind == "pcap" else self._pcapng
+            found, position, problem = walk(raw, size, position)
+            blocks += found
+            again = self._judge(raw, size, position, problem)
+        self._rest = b"" if self.damage else raw[position:size]
+        self._place += position
+        return blocks
 
     def finish(self) -> None:
         """Note the end of the stream: half a record is damage."""
         if self._rest and not self.damage:
+            what = "record" if self._kind else "header"
             self.damage = (
                 f"{self.name}: cut off at byte {self._place + len(self._rest)}, "
-                f"inside the record that begins at byte {self._place}"
+                f"inside the {what} that begins at byte {self._place}"
             )
 
     def fail(self, why: str) -> None:
         """Note that the bytes behind the decoder failed (gzip)."""
         self.damage = f"{self.name}: damaged at byte {self._place + len(self._rest)}: {why}"
 
-    def _keep(self, raw: bytes, size: int, position: int) -> None:
-        self._rest = raw[position:size]
-        self._place += position
+    def _header(self, head: bytes) -> int | None:
+        """Take the header in; bytes to skip, or None while it is not whole."""
+        if len(head) < 4:
+            return None
+        if not is_capture(head):
+            raise CaptureError(
+                f"{self.name}: not a capture (it begins with {head[:4].hex(' ')}), need pcap or pcapng"
+            )
+        if head[:4] == PCAPNG_MAGIC:
+            self._kind = "pcapng"
+            return 0
+        if len(head) < _FILE_HEADER:
+            return None
+        self._kind = "pcap"
+        self._order, self._tick_ns = PCAP_MAGIC[head[:4]]
+        # The upper half tells whether frames end with a checksum (FCS); nobody keeps it.
+        self._link_type = struct.unpack_from(self._order + "I", head, 20)[0] & 0xFFFF
+        return _FILE_HEADER
 
-    def _pcap(self, raw: bytes, size: int, position: int) -> list[PacketBlock]:
-        length_at = struct.Struct(self._order + "I").unpack_from
-        places: list[int] = []
-        note = places.append
-        bad, length = False, 0
-        last = size - 16
-        while position <= last:
-            length = length_at(raw, position + 8)[0]
-            if length > MAX_PACKET:
-                bad = True
-                break
-            after = position + 16 + length
-            if after > size:
-                break
-            note(position)
-            position = after
+    def _judge(self, raw: bytes, size: int, position: int, problem: int) -> bool:
+        """Whether to walk on from `position`: another capture begins there. Else note the damage, if any."""
+        if problem == records.MORE or size - position < _FILE_HEADER:
+            return False
+        head = raw[position : position + _FILE_HEADER]
+        if _begins(head) and not (self._kind == "pcapng" and head[:4] == PCAPNG_MAGIC):
+            self._kind = ""
+            return True
+        length = struct.unpack_from(self._order + "I", raw, position + (8 if self._kind == "pcap" else 4))[0]
+        why = _WHY[problem].format(length=length)
+        self.damage = f"{self.name}: damaged at byte {self._place + position}: {why}"
+        return False
+
+    def _pcap(self, raw: bytes, size: int, position: int) -> tuple[list[PacketBlock], int, int]:
         data = np.frombuffer(raw, dtype=np.uint8)
-        at = np.array(places, dtype=np.int64)
-        why = f"a record claims {length} bytes (a packet has at most {MAX_PACKET})" if bad else ""
-        if len(at):
-            seconds = _view(data, at, self._order + "u4")
-            part = _view(data, at + 4, self._order + "u4")
-            wire = _view(data, at + 12, self._order + "u4")
-            # A FIFO's next writer may follow without a gap: its file header stands where a record should.
-            again = (seconds == 0xA1B2C3D4) | (seconds == 0xA1B23C4D)
-            wrong = np.flatnonzero(again | (part >= 1_000_000_000 // self._scale) | (wire == 0))
-            if len(wrong):
-                keep = int(wrong[0])
-                position = int(at[keep])
-                if again[keep]:
-                    self.restart, why = raw[position:size], ""
-                    size = position
-                else:
-                    why = "a record without a sane time and length"
-                at, seconds, part, wire = at[:keep], seconds[:keep], part[:keep], wire[:keep]
-        self._keep(raw, size, position)
-        if why:
-            self.damage = f"{self.name}: damaged at byte {self._place}: {why}"
-            self._rest = b""
-        if not len(at):
-            return []
-        return [
-            PacketBlock(
-                data,
-                at + 16,
-                _view(data, at + 8, self._order + "u4").astype(np.uint32),
-                wire.astype(np.uint32),
-                seconds.astype(np.int64) * 1_000_000_000 + part.astype(np.int64) * self._scale,
-                self._link_type,
-            )
-        ]
+        at, length, wire, time_ns, _ = _columns((size - position) // 16)
+        n, position, problem = records.pcap_records(
+            data, size, position, self._order == ">", self._tick_ns, at, length, wire, time_ns
+        )
+        block = PacketBlock(data, at[:n], length[:n], wire[:n], time_ns[:n], self._link_type)
+        return [block] if n else [], position, problem
 
-    def _pcapng(self, raw: bytes, size: int) -> list[PacketBlock]:
-        blocks: list[PacketBlock] = []
-        places: list[int] = []
-        position = 0
-        head = struct.Struct(self._order + "II").unpack_from
-        last = size - 12
-        why = ""
-        while position <= last:
-            kind, length = head(raw, position)
-            if kind == _SHB:  # the same in both byte orders
-                mark = raw[position + 8 : position + 12]
-                if mark not in (b"\x4d\x3c\x2b\x1a", b"\x1a\x2b\x3c\x4d"):
-                    why = "a section without a byte-order mark"
-                    break
-                blocks += self._packets(raw, places)
-                places = []
-                self._order = "<" if mark[0] == 0x4D else ">"
-                head = struct.Struct(self._order + "II").unpack_from
-                length = head(raw, position)[1]
-            if length < 12 or length > MAX_BLOCK or length % 4:
-                why = f"a block claims {length} bytes"
-                break
-            if position + length > size:
-                break
-            if kind == _EPB:
-                if length < 32:
-                    why = "a packet block that is too short"
-                    break
-                places.append(position)
-            elif kind == _SHB:
-                self._interfaces = []
-            elif kind == _IDB:
-                self._interfaces.append(self._interface(raw, position, length))
-            elif kind in (_PB, _SPB):
-                blocks += self._packets(raw, places)
-                places = []
-                blocks += self._old_packet(raw, position, kind, length)
-            position += length
-        blocks += self._packets(raw, places)
-        self._keep(raw, size, position)
-        if why and not self.damage:
-            self.damage = f"{self.name}: damaged at byte {self._place}: {why}"
-        if self.damage:
-            self._rest = b""
-        return blocks
-
-    def _interface(self, raw: bytes, position: int, length: int) -> _Interface:
-        face = _Interface(struct.unpack_from(self._order + "H", raw, position + 8)[0])
-        at, end = position + 16, position + length - 4
-        while at + 4 <= end:
-            code, size = struct.unpack_from(self._order + "HH", raw, at)
-            if code == 0 or at + 4 + size > end:
-                break
-            if code == 9 and size == 1:  # if_tsresol
-                power = raw[at + 4]
-                exponent = min(power & 0x7F, 62 if power & 0x80 else 18)
-                face.ticks_per_s = 1 << exponent if power & 0x80 else 10**exponent
-            elif code == 14 and size == 8:  # if_tsoffset
-                face.offset_s = struct.unpack_from(self._order + "q", raw, at + 4)[0]
-            at += 4 + (size + 3) // 4 * 4
-        return face
-
-    def _packets(self, raw: bytes, places: list[int]) -> list[PacketBlock]:
-        """Enhanced Packet Blocks at `places`, one PacketBlock for each link type."""
-        if not places:
-            return []
+    def _pcapng(self, raw: bytes, size: int, position: int) -> tuple[list[PacketBlock], int, int]:
         data = np.frombuffer(raw, dtype=np.uint8)
-        at = np.array(places, dtype=np.int64)
-        order = self._order + "u4"
-        face = _view(data, at + 8, order).astype(np.int64)
-        length = _view(data, at + 20, order).astype(np.int64)
-        room = _view(data, at + 4, order).astype(np.int64) - 32
-        wrong = np.flatnonzero((length > room) | (face >= len(self._interfaces)))
-        if len(wrong):  # believe nothing behind it
-            self.damage = (
-                f"{self.name}: damaged at byte {self._place + places[wrong[0]]}: "
-                "a packet that does not fit its block"
+        at, length, wire, time_ns, link = columns = _columns((size - position) // 16)
+        n, problem = 0, records.CONTROL
+        while problem == records.CONTROL:
+            n, position, problem = records.pcapng_blocks(
+                data, size, position, self._order == ">", self._faces, self._clock, n, *columns
             )
-            keep = int(wrong[0])
-            at, face, length = at[:keep], face[:keep], length[:keep]
-            if not keep:
-                return []
-        ticks = (_view(data, at + 12, order).astype(np.uint64) << np.uint64(32)) | _view(data, at + 16, order)
-        rate = np.array([i.ticks_per_s for i in self._interfaces], dtype=np.uint64)[face]
-        shift = np.array([i.offset_s for i in self._interfaces], dtype=np.int64)[face]
-        whole = (ticks // rate).astype(np.int64) + shift
-        part = (ticks % rate).astype(np.float64) / rate.astype(np.float64) * 1e9
-        time_ns = whole * 1_000_000_000 + np.rint(part).astype(np.int64)
-        self._last_ns = int(time_ns[-1])
-        links = np.array([i.link_type for i in self._interfaces], dtype=np.int64)[face]
-        wire = _view(data, at + 24, order)
-        cuts = np.flatnonzero(np.diff(links)) + 1  # runs of one link type keep the order of the packets
-        bounds = [0, *cuts.tolist(), len(at)] if len(cuts) < 1000 else []
-        if not bounds:  # two links taking turns: one block each
-            picks = [np.flatnonzero(links == kind) for kind in np.unique(links)]
-        else:
-            picks = [np.arange(a, b) for a, b in pairwise(bounds)]
-        return [
-            PacketBlock(
-                data,
-                at[pick] + 28,
-                length[pick].astype(np.uint32),
-                wire[pick].astype(np.uint32),
-                time_ns[pick],
-                int(links[pick[0]]),
-            )
-            for pick in picks
-        ]
+            if problem == records.CONTROL:
+                position, problem = self._control(raw, size, position)
+        if not n:
+            return [], position, problem
+        whole = PacketBlock(data, at[:n], length[:n], wire[:n], time_ns[:n], int(link[0]))
+        return _by_link(whole, link[:n]), position, problem
 
-    def _old_packet(self, raw: bytes, position: int, kind: int, length: int) -> list[PacketBlock]:
-        """Decode a Simple or obsolete Packet Block; rare, a simple one has no time of its own."""
-        if kind == _PB and length >= 32:
-            face, _, high, low, captured, wire = struct.unpack_from(self._order + "HHIIII", raw, position + 8)
-            offset = position + 28
-        elif kind == _SPB and length >= 16:
-            face, wire = 0, struct.unpack_from(self._order + "I", raw, position + 8)[0]
-            captured, offset, high, low = min(wire, length - 16), position + 12, 0, 0
+    def _control(self, raw: bytes, size: int, position: int) -> tuple[int, int]:
+        """Take a section header or an interface in; where to go on, and CONTROL or why not."""
+        if raw[position : position + 4] == PCAPNG_MAGIC:
+            order = _BYTE_ORDER.get(raw[position + 8 : position + 12])
+            if order is None:
+                return position, records.BAD_BLOCK
+            section = True
         else:
-            return []
-        if face >= len(self._interfaces) or captured > length - (offset - position) - 4:
-            return []
-        interface = self._interfaces[face]
-        if kind == _PB:
-            ticks = (high << 32) | low
-            self._last_ns = (
-                ticks * 1_000_000_000 // interface.ticks_per_s + interface.offset_s * 1_000_000_000
-            )
-        return [
-            PacketBlock(
-                np.frombuffer(raw, dtype=np.uint8),
-                np.array([offset], dtype=np.int64),
-                np.array([captured], dtype=np.uint32),
-                np.array([wire], dtype=np.uint32),
-                np.array([self._last_ns], dtype=np.int64),
-                interface.link_type,
-            )
-        ]
+            order, section = self._order, False
+        length = struct.unpack_from(order + "I", raw, position + 4)[0]
+        if not 20 <= length <= records.MAX_BLOCK or length % 4:
+            return position, records.ABSURD_LENGTH
+        if position + length > size:
+            return position, records.MORE
+        if struct.unpack_from(order + "I", raw, position + length - 4)[0] != length:
+            return position, records.BAD_BLOCK
+        self._order = order
+        if section:
+            self._faces = np.empty((0, 4), np.int64)
+        else:
+            self._faces = np.vstack([self._faces, _interface(order, raw, position, length)])
+        return position + length, records.CONTROL
+
+
+def _columns(rows: int) -> tuple[I64, U32, U32, I64, I64]:
+    """Room for places, lengths, lengths on the wire, times and link types."""
+    return (
+        np.empty(rows, np.int64),
+        np.empty(rows, np.uint32),
+        np.empty(rows, np.uint32),
+        np.empty(rows, np.int64),
+        np.empty(rows, np.int64),
+    )
+
+
+def _interface(order: str, raw: bytes, position: int, length: int) -> tuple[int, int, int, int]:
+    """Link type, ticks a second, offset in s and snap length (0 = none) of an Interface Description Block."""
+    link, snap = struct.unpack_from(order + "HxxI", raw, position + 8)
+    ticks, offset_s = 1_000_000, 0
+    at, end = position + 16, position + length - 4
+    while at + 4 <= end:
+        code, size = struct.unpack_from(order + "HH", raw, at)
+        if code == 0 or at + 4 + size > end:
+            break
+        if code == 9 and size == 1:  # if_tsresol
+            power = raw[at + 4]
+            exponent = min(power & 0x7F, 62 if power & 0x80 else 18)
+            ticks = 1 << exponent if power & 0x80 else 10**exponent
+        elif code == 14 and size == 8:  # if_tsoffset
+            offset_s = struct.unpack_from(order + "q", raw, at + 4)[0]
+            offset_s = max(-(1 << 40), min(offset_s, 1 << 40))
+        at += 4 + (size + 3) // 4 * 4
+    return link, ticks, offset_s, snap
+
+
+def part_of(block: PacketBlock, pick: Any) -> PacketBlock:
+    """The packets `pick` (slice or places) of `block`, over the same bytes."""
+    return PacketBlock(
+        block.data,
+        block.offset[pick],
+        block.length[pick],
+        block.wire_length[pick],
+        block.time_ns[pick],
+        block.link_type,
+    )
+
+
+def _by_link(block: PacketBlock, link: I64) -> list[PacketBlock]:
+    """`block` cut into blocks of one link type each."""
+    cuts = np.flatnonzero(np.diff(link)) + 1
+    if len(cuts) <= _RUNS:
+        picks: list[Any] = [slice(a, b) for a, b in pairwise([0, *cuts.tolist(), len(link)])]
+    else:  # sorted by type, but not farther than a late packet may come
+        steps = np.flatnonzero(np.diff(block.time_ns // _SPAN_NS)) + 1
+        spans = [np.arange(a, b) for a, b in pairwise([0, *steps.tolist(), len(link)])]
+        picks = [span[link[span] == kind] for span in spans for kind in np.unique(link[span])]
+    kinds = [int(link[pick][0]) for pick in picks]
+    return [
+        PacketBlock(p.data, p.offset, p.length, p.wire_length, p.time_ns, kind)
+        for p, kind in zip((part_of(block, pick) for pick in picks), kinds, strict=True)
+    ]
