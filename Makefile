@@ -36,7 +36,7 @@ lint: setup .venv/.test
 	$(BIN)/mypy -p cellwatch
 	$(BIN)/python -m pytest -q tests/test_imports.py
 
-setup: .venv/.wheels .venv/.messages
+setup: .venv/.messages .venv/.compiled
 
 clean:
 	rm -rf .venv build install log dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
@@ -52,7 +52,7 @@ clean:
 
 .venv/.wheels: setup.py setup.cfg .venv/.python
 	@echo "Cellwatch: installing packages ($(ACCELERATOR)), once; this takes a minute or two"
-	@$(PIP) install --editable '.[$(ACCELERATOR),learn,ros-wheels]'
+	@$(PIP) install --editable '.[$(ACCELERATOR),learn,sim,ros-wheels]'
 	@touch $@
 
 .venv/.messages: $(shell find msgs) .venv/.wheels
@@ -63,6 +63,11 @@ clean:
 	    -DCMAKE_PREFIX_PATH="$(VENV)" -DCMAKE_INSTALL_PREFIX="$(VENV)" -DPython3_EXECUTABLE="$(VENV)/bin/python" \
 	  && PATH="$(VENV)/bin:$$PATH" $(BIN)/cmake --build build/msgs --target install; } >build/msgs.log 2>&1 \
 	  || { tail -n 30 build/msgs.log; echo "Cellwatch: compiling the messages failed; all of it is in build/msgs.log"; exit 2; }
+	@touch $@
+
+.venv/.compiled: $(shell find models/features nodes/drivers/records.py -name '*.py') .venv/.wheels
+	@echo "Cellwatch: compiling its packet parser, once; this takes half a minute"
+	@$(BIN)/python -m cellwatch.nodes.warm
 	@touch $@
 
 .venv/.test: .venv/.wheels

@@ -22,6 +22,7 @@ from cellwatch.nodes.drivers.capture import CaptureError, LiveSettings, PacedCap
 from cellwatch.nodes.ros import convert
 from cellwatch.nodes.ros.node import ERROR, OK, WARN, CellNode, run
 from cellwatch.nodes.ros.params import param
+from cellwatch.nodes.warm import load
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class NetworkTapNode(CellNode):
 
     def build(self) -> None:
         p = self.params
+        if p.source:
+            load()  # no packet waits for machine code
         self.windows = TrafficWindows(p.window_s, json.loads(p.devices))
         self.place = self._noted()
         live = LiveSettings(promiscuous=p.promiscuous, snap=p.snap, blocks=p.ring_mib)
@@ -75,7 +78,9 @@ class NetworkTapNode(CellNode):
         lateness = int(self.params.lateness_s * 1e9)
         try:
             while not self._halted.is_set():
-                for block in self.capture.read(timeout_s=0.05):
+                now = time.time_ns()
+                blocks = self.capture.read(timeout_s=0.05)
+                for block in blocks:
                     if not self.since_ns and not self.is_file:
                         # A stream that was running already is seen in part at first; a file begins with us.
                         self.since_ns = int(block.time_ns[0])
@@ -86,7 +91,9 @@ class NetworkTapNode(CellNode):
                     self.trouble = self.capture.damage
                     if self.trouble:  # blind: no window may say that nothing came
                         self.since_ns = time.time_ns()
-                self._stage(self.windows.close(time.time_ns() - lateness))
+                if blocks:  # more may lie unread: the clock does not say yet what came
+                    now = min(now, self.windows.newest_ns)
+                self._stage(self.windows.close(now - lateness))
         except (CaptureError, OSError) as error:
             self.trouble = str(error)
         self._stage(self.windows.close(None))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cellwatch.nodes.config import CellConfig, ConfigError, load
 from cellwatch.nodes.plant import PlantError
 from cellwatch.nodes.runner import CellRun, RunOptions, home
+from cellwatch.nodes.warm import ensure_compiled
 from cellwatch.plc_sim.seeds import TRAINING_FIRST
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ def checked(config: Path, plant: str | None, options: RunOptions, influx: str = 
 
 
 def trained_folder(cell: CellConfig, console: Console) -> Path | None:
-    """The ensemble trained for the simulated plant (made now if needed); None for any other plant."""
+    """The ensemble trained for the simulated plant, None for any other; what is missing is made now."""
+    ensure_compiled(home(), console)
     if not cell.plant.startswith("sim"):
         return None
     from cellwatch.nodes.training import ensure_trained

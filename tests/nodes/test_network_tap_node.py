@@ -198,3 +198,24 @@ def test_a_link_type_nobody_knows_is_said_and_the_rest_is_read(tmp_path: Path) -
     assert counters["unread"] == 100
     tap.end()
     tap.destroy_node()
+
+
+def test_packets_that_lie_unread_are_not_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reader was held up: what waits in the pipe came in time, and no window may say that it did not."""
+    now = time.time_ns()
+    stamps = np.linspace(now - 3 * 10**9, now - 10**9, 2000).astype(np.int64).reshape(20, 100)
+
+    offset, length = np.arange(100, dtype=np.int64) * 60, np.full(100, 60, np.uint32)
+    data = np.frombuffer(FRAME * 100, np.uint8)
+    blocks = [PacketBlock(data, offset, length, length, at, 1) for at in stamps]
+
+    class Backlog(Wire):
+        def read(self, timeout_s: float) -> list[PacketBlock]:
+            return [blocks.pop(0)] if blocks else []
+
+    monkeypatch.setattr("cellwatch.nodes.network_tap_node.open_source", lambda *_, **__: Backlog())
+    tap = up(Tap(source="eth9", window_s=0.1, lateness_s=0.0))
+    until(tap, lambda: bool(tap.said) and tap.said[-1].packets == 0)  # by the clock, once all is read
+    assert sum(m.late for m in tap.said) == 0
+    assert total(tap) >= 1900  # all but the first window, which is seen in part
+    tap.crash()
