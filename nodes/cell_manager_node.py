@@ -1,6 +1,7 @@
 """Cell manager: brings the nodes up, notices the ones that fall, and brings them back.
 
 Subscribes  /diagnostics, and every topic of the cell for the ledger of the run
+Publishes   labels: ground truth, where the host knows it (a simulated or replayed plant)
 Calls       <node>/change_state of each managed node
 Parameters  nodes: their names, sinks first
 
@@ -22,6 +23,7 @@ from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.node import Node
 
+from cellwatch.models.types import Incident
 from cellwatch.nodes.report import Ledger
 from cellwatch.nodes.ros import convert, qos
 from cellwatch.nodes.ros.node import init_until_signalled, make_executor, spin
@@ -78,6 +80,7 @@ class CellManagerNode(Node):
         }
         self.wanted = True
         self.held: set[str] = set()  # nodes that stay inactive for now
+        self._labels = self.create_publisher(m.Label, "labels", qos.TOPICS["labels"])
         self.create_timer(0.02, self._advance_all)
         self.create_subscription(DiagnosticArray, "/diagnostics", self._diagnostics, qos.DIAGNOSTICS)
         self._listen()
@@ -103,6 +106,10 @@ class CellManagerNode(Node):
         return all(
             n.state == ("inactive" if name in self.held else "active") for name, n in self.nodes.items()
         )
+
+    def publish_label(self, incident: Incident) -> None:
+        """Ground truth for whoever listens; called from the host's thread."""
+        self._labels.publish(convert.label_msg(incident))
 
     def restarted(self, name: str) -> None:
         """The host started a new process for `name`."""

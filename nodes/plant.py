@@ -10,10 +10,13 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass, field
+from collections import deque
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cellwatch.models.types import Incident
+
+OPEN_END_NS = 2**63 - 1  # what the plant says of an end that it does not know
 
 
 class PlantError(RuntimeError):
@@ -26,6 +29,7 @@ class Plant:
 
     arguments: list[str]
     incidents: list[Incident] | None = None
+    labels: deque[Incident] = field(default_factory=deque)  # ground truth that is new or has changed
     safe_state_ns: int | None = None
     ended: bool = False
     writes: int = 0
@@ -127,6 +131,14 @@ class Plant:
             found = _incident(event)
             others = [i for i in self.incidents or [] if i.name != found.name]
             self.incidents = sorted([*others, found], key=lambda i: i.onset_ns)
+            self.labels.append(found)
+        elif kind == "incident_end":
+            # Open to the end of the run, which nobody knows yet, is no news.
+            self.labels.extend(
+                replace(i, end_ns=int(event["end_ns"]))
+                for i in self.incidents or []
+                if i.name == event["name"] and event["end_ns"] < OPEN_END_NS
+            )
         elif kind == "safe_state":
             self.safe_state_ns = self.safe_state_ns or int(event["at_ns"])
         elif kind == "write":

@@ -20,7 +20,10 @@ from cellwatch.nodes.cell import ARMED_FILE, Artifacts, NodeSpec, namespace, nod
 from cellwatch.nodes.config import CellConfig, ConfigError
 from cellwatch.nodes.plant import Plant
 from cellwatch.nodes.processes import Process, ProcessTable
-from cellwatch.plc_sim.network import DEVICES
+from cellwatch.plc_sim.network.hosts import devices_of
+from cellwatch.plc_sim.scenario import ScenarioError
+from cellwatch.plc_sim.scenario import load as load_scenario
+from cellwatch.plc_sim.sites import SITES
 
 if TYPE_CHECKING:
     from cellwatch.nodes.cell_manager_node import CellManagerNode, HostedManager
@@ -30,6 +33,7 @@ CONNECT_TIMEOUT_S = 10.0
 KEPT_RUNS = 20
 LEARNING_WINDOWS = 40
 MIN_WINDOW_S = 0.1
+LABELS_AT_ONCE = 10  # well below the depth of the topic
 NETWORK_COMMISSION_S = 10.0
 TAP = "network_tap_node"
 CONFIG = Path(str(resources.files("cellwatch"))) / "config"
@@ -110,6 +114,10 @@ class CellRun:
             self.cell = replace(self.cell, window_s=min(self.cell.window_s, fits))
             return
         # The nodes start while the plant does, so what they need of it is settled here.
+        try:
+            site = SITES[load_scenario(what or "demo").site]
+        except ScenarioError as error:
+            raise ConfigError(str(error)) from None
         port = _free_port()
         arguments += ["--scenario", what or "demo", "--port", str(port)]
         if not self.options.capture:
@@ -120,7 +128,8 @@ class CellRun:
         self.plant = Plant(arguments)
         self.plant.start()
         self.plant.incidents = []  # it announces those that its scenario has
-        self._adopt({"endpoints": {"PLC1": f"opc.tcp://127.0.0.1:{port}/cellwatch/"}, "devices": DEVICES})
+        endpoints = {"PLC1": f"opc.tcp://127.0.0.1:{port}/cellwatch/"}
+        self._adopt({"endpoints": endpoints, "devices": devices_of(site)})
 
     def _adopt(self, ready: dict[str, Any]) -> None:
         """Endpoints, devices and learning period as the plant says."""
@@ -264,6 +273,8 @@ class CellRun:
         """Hear the plant, and bring back nodes that fell."""
         if self.plant is not None:
             self.plant.poll()
+            for _ in range(min(len(self.plant.labels), LABELS_AT_ONCE) if self._host else 0):
+                self.manager.publish_label(self.plant.labels.popleft())
             if self.plant.died and not self.stopping.is_set():
                 if self._host is None or not self.ledger.start_ns:
                     raise ConfigError(f"the plant stopped: {self.plant.died}")

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 WINDOW_S = 1.0
 COMMISSION_S = 900.0  # one quiet run that fits the tag baseline
-PROFILE_RUNS, PROFILE_S = 6, 300.0
+PROFILE_RUNS, PROFILE_S = 24, 90.0  # many short runs: how habits lie on the window grid changes slowly
 TRAIN_RUNS, VALIDATION_RUNS, INCIDENT_S = 30, 10, 75.0
 L1 = ("benign", "attack")  # attack: anything that is not benign, as in the paper's binary task
 L2 = ("benign", "fault", "dos", "recon")

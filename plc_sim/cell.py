@@ -1,33 +1,40 @@
-"""The simulated cell: process, PLC, network and scenario, advanced one PLC scan at a time.
+"""The simulated cell: process, PLCs, network and scenario, advanced one PLC scan at a time.
 
 Both the offline `simulate` and the live process drive this one class; it reads no clock.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cellwatch.plc_sim import plant, plc
-from cellwatch.plc_sim.attacks import ATTACKS, first_contact
-from cellwatch.plc_sim.faults import FAULTS, readings_with
-from cellwatch.plc_sim.frames import EMPTY, Block, Frames
+from cellwatch.plc_sim.attacks import ATTACKS, Effects, Running
+from cellwatch.plc_sim.faults import FAULTS, Disturbance
+from cellwatch.plc_sim.frames import EMPTY, Frames, Traffic
 from cellwatch.plc_sim.incidents import OPEN_END_NS, Incident
-from cellwatch.plc_sim.network import MS, Network
-from cellwatch.plc_sim.scenario import TARGET, Planned, Scenario, draw
+from cellwatch.plc_sim.network.network import Network
+from cellwatch.plc_sim.plcs.alarms import AlarmEvent
+from cellwatch.plc_sim.plcs.parts import SCAN_S, Refusal
+from cellwatch.plc_sim.process import Process
+from cellwatch.plc_sim.schedule import Event, Planned, Scenario, draw, draw_events
+from cellwatch.plc_sim.sites import SITES
 
-WARM_UP_SCANS = 300  # from `plant.initial` to the steady state; also opens the connections
-SCAN_NS = round(plc.SCAN_S * 1e9)
+WARM_UP_SCANS = 300  # from `initial` to the steady state; also opens the connections
+SCAN_NS = round(SCAN_S * 1e9)
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
     """What one scan brought."""
 
-    values: tuple[float, ...]  # one a tag, in the order of `tags.TAGS`
+    values: tuple[float, ...]  # what clients are shown, one a tag, in the order of `Cell.tags`
+    status: tuple[int, ...]  # OPC UA StatusCode of each
     frames: Frames  # of the time since the previous scan
-    entered_safe: bool  # the PLC went to its safe state in this scan
+    alarms: tuple[AlarmEvent, ...]
+    entered_safe: tuple[str, ...]  # PLCs that went to their safe state in this scan
+    relabelled: tuple[int, ...] = ()  # labels that had been open and have an end now
 
 
 class Cell:
@@ -35,19 +42,25 @@ class Cell:
 
     def __init__(self, scenario: Scenario, seed: int, time_ns: int, network: bool = True) -> None:
         """Draw the scenario and warm up."""
-        streams = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(5)]
-        rng_plan, self._rng_plant, self._rng_noise, rng_network, self._rng_attack = streams
+        streams = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(6)]
+        rng_plan, rng_plant, rng_noise, rng_network, self._rng_attack, rng_events = streams
+        self.scenario = scenario
+        self.site = SITES[scenario.site]
         self.planned: tuple[Planned, ...] = draw(scenario, rng_plan)
-        self.params = plant.Params()
-        self.state = plant.initial(self._rng_plant, self.params)
-        self.plc = plc.PlcState()
-        self.action = plant.Action(self.plc.level_cv / 100.0, self.plc.temp_cv / 100.0)
+        self.activities: tuple[Event, ...] = draw_events(scenario.activities, rng_events)
+        self.chaos: tuple[Event, ...] = draw_events(scenario.chaos, rng_events)
+        self.process = Process(self.site, rng_plant, rng_noise)
+        self.tags = self.process.tags
+        self._names = tuple(tag.name for tag in self.tags)
+        self._shown: dict[str, float] = dict.fromkeys(self._names, 0.0)
         self.zero_ns: int | None = None
         self.labels: list[Incident] = []
-        self._was_safe = False
-        self._sent = [0] * len(self.planned)  # packets of each attack so far
+        self._runs: dict[int, Running] = {}  # attacks under way, by their place in `planned`
+        self._over: set[int] = set()
+        self._stopped: frozenset[str] = frozenset()
+        self._safe: dict[str, int] = {}  # PLC -> since when it is in its safe state
         self.time_ns = time_ns - WARM_UP_SCANS * SCAN_NS
-        self.network = Network(rng_network, self.time_ns) if network else None
+        self.network = Network(rng_network, self.time_ns, self.site) if network else None
         for _ in range(WARM_UP_SCANS):
             self.scan(self.time_ns + SCAN_NS)
 
@@ -56,41 +69,32 @@ class Cell:
         self.zero_ns = zero_ns
         self.labels = [planned.label(zero_ns) for planned in self.planned]
 
-    def write(self, tag: str, value: float) -> plc.Refusal:
+    def write(self, plc: str, tag: str, value: float) -> Refusal:
         """Take a write from the network; it takes effect at the next scan."""
-        self.plc, refusal = plc.write(self.plc, tag, value)
-        return refusal
+        return self.process.write(plc, tag, value)
 
     def scan(self, time_ns: int) -> Step:
-        """Advance the process by one cycle; the scan is stamped `time_ns`."""
-        params, level_error = self._faults(time_ns)
-        true = plant.readings(self.state, self.action, params)
-        noise = self._rng_noise.standard_normal(len(true)).tolist()
-        noisy = plant.Readings(*[x + s * z for x, s, z in zip(true, plant.NOISE, noise, strict=True)])
-        seen = readings_with(noisy, level_error)
-        self.plc, self.action = plc.scan(self.plc, seen)
-        self.state = plant.transition(self.state, self.action, self._rng_plant, params, plc.SCAN_S)
-        values = (
-            *seen,
-            self.plc.level_sp,
-            self.plc.temp_sp,
-            self.plc.level_cv,
-            self.plc.temp_cv,
-            float(self.plc.mode),
-            float(self.plc.mode == plc.Mode.SAFE),
-            float(self.plc.lock),
-        )
-        frames = self._traffic(time_ns, values)
-        is_safe = self.plc.mode == plc.Mode.SAFE
-        entered_safe, self._was_safe = is_safe and not self._was_safe, is_safe
+        """Advance the cell by one cycle; the scan is stamped `time_ns`."""
+        traffic, effects = self._attacks(time_ns)
+        for plc, tag, value in effects.writes:
+            self.process.write(plc, tag, value)
+        self._stop(effects.stopped)
+        relabelled = self._reset_after_a_while(time_ns)
+        skipped = {plc for plc, share in effects.skipped.items() if self._rng_attack.random() < share}
+        seen = self.process.scan([*self._faults(time_ns), *effects.disturbances], skipped)
+        self._safe |= dict.fromkeys(seen.entered_safe, time_ns)
+        self._shown = dict(zip(self._names, seen.values, strict=True)) | effects.shown
+        values = tuple(self._shown.values()) if effects.shown else seen.values
+        frames = self._frames(time_ns, traffic, effects)
         self.time_ns = time_ns
-        return Step(values, frames, entered_safe)
+        return Step(values, seen.status, frames, seen.alarms, seen.entered_safe, relabelled)
 
     def keep_fault_open(self, time_ns: int) -> bool:
-        """Keep the label of a fault open to the end of the run, after a safe state; true if one changed."""
+        """Keep open the labels of faults on PLCs that just went to their safe state; true if one changed."""
         changed = False
         for i, label in enumerate(self.labels):
-            if label.kind == "fault" and label.onset_ns <= time_ns < label.end_ns < OPEN_END_NS:
+            struck = self._safe.get(label.device) == self.time_ns
+            if struck and label.kind == "fault" and label.onset_ns <= time_ns < label.end_ns < OPEN_END_NS:
                 self.labels[i] = replace(label, end_ns=OPEN_END_NS)
                 changed = True
         return changed
@@ -102,46 +106,97 @@ class Cell:
             for label in self.labels
         ]
 
-    def _faults(self, time_ns: int) -> tuple[plant.Params, float]:
-        params, level_error = self.params, 0.0
+    def _faults(self, time_ns: int) -> list[Disturbance]:
         if self.zero_ns is None:
-            return params, level_error
+            return []
         now = (time_ns - self.zero_ns) * 1e-9
-        for planned in self.planned:
-            if planned.kind == "fault" and planned.onset_s <= now < planned.removal_s:
-                fault = FAULTS[planned.type]
-                params, error = fault.effect(params, fault.amount(planned.size), now - planned.onset_s)
-                level_error += error
-        return params, level_error
+        return [
+            FAULTS[each.type].disturbance(each.size, now - each.onset_s)
+            for each in self.planned
+            if each.kind == "fault" and each.onset_s <= now < each.removal_s
+        ]
 
-    def _traffic(self, time_ns: int, values: tuple[float, ...]) -> Frames:
-        if self.network is None:
-            return EMPTY
+    def _attacks(self, time_ns: int) -> tuple[Traffic, Effects]:
+        """Frames and effects of all attacks between the last scan and this one."""
+        traffic, effects = Traffic(), Effects()
+        if self.zero_ns is None or self.network is None:
+            return traffic, effects
+        for i, each in enumerate(self.planned):
+            if each.kind != "attack" or i in self._over:
+                continue
+            onset = self.zero_ns + round(each.onset_s * 1e9)
+            if onset >= time_ns:
+                break  # in order of onset
+            removal = self.zero_ns + round(each.removal_s * 1e9)
+            begin, end = max(self.time_ns, onset), min(time_ns, removal)
+            if i not in self._runs:
+                self._runs[i] = ATTACKS[each.type].start(
+                    self.network, self._rng_attack, each.attackers, each.target, each.size
+                )
+            if begin < end:
+                _add(traffic, effects, *self._runs[i].tick(begin, end, self._shown))
+            if removal <= time_ns:
+                _add(traffic, effects, *self._runs.pop(i).end(max(begin, removal), self._shown))
+                self._over.add(i)
+        return traffic, effects
+
+    def _frames(self, time_ns: int, traffic: Traffic, effects: Effects) -> Frames:
         net = self.network
-        net.values = (*values[:7], values[9], values[10])
-        net.delay_ns = 0
-        extra: list[Block] = []
+        if net is None:
+            return EMPTY
+        net.values = self._shown
+        net.delay_ms, net.loss, net.relay = effects.delay_ms, effects.loss, effects.relay
         if self.zero_ns is not None:
-            for i, planned in enumerate(self.planned):
-                if planned.kind != "attack":
-                    continue
-                onset = self.zero_ns + round(planned.onset_s * 1e9)
-                begin = max(self.time_ns, onset)
-                end = min(time_ns, self.zero_ns + round(planned.removal_s * 1e9))
-                if begin < end:
-                    extra += self._attack(net, i, planned, begin, end, first=begin == onset)
-        return net.tick(self.time_ns, time_ns, extra)
+            for event in self.activities:
+                at = self.zero_ns + round(event.at_s * 1e9)
+                if self.time_ns <= at < time_ns:
+                    net.activity(event.name, at)
+        return net.tick(self.time_ns, time_ns, traffic)
 
-    def _attack(
-        self, net: Network, i: int, planned: Planned, begin: int, end: int, first: bool
-    ) -> list[Block]:
-        attack = ATTACKS[planned.type]
-        attacker, target = net.hosts[planned.attacker], net.hosts[TARGET]
-        if first:
-            net.queue += first_contact(attacker, target, begin)
-        n = int(self._rng_attack.poisson(attack.rate(planned.size) * (end - begin) * 1e-9))
-        at = np.sort(self._rng_attack.integers(begin, end, size=n))
-        net.delay_ns = int(attack.delay_ms * MS * (0.5 + planned.size))
-        blocks = attack.make(self._rng_attack, attacker, target, at, self._sent[i])
-        self._sent[i] += n
-        return blocks
+    def _stop(self, stopped: frozenset[str]) -> None:
+        if stopped != self._stopped:
+            for plc in stopped - self._stopped:
+                self.process.stop_plc(plc)
+            for plc in self._stopped - stopped:
+                self.process.start_plc(plc)
+            self._stopped = stopped
+
+    def _reset_after_a_while(self, time_ns: int) -> tuple[int, ...]:
+        """Let the operator of the scenario, if there is one, take PLCs out of their safe state.
+
+        Returns the labels that end by it.
+        """
+        if self.scenario.reset_s is None or self.zero_ns is None:
+            return ()
+        patience = round(self.scenario.reset_s * 1e9)
+        ended: list[int] = []
+        for plc in [plc for plc, since in self._safe.items() if time_ns - since >= patience]:
+            del self._safe[plc]
+            self.process.call(plc, "Reset")
+            for i, (label, planned) in enumerate(zip(self.labels, self.planned, strict=True)):
+                if label.end_ns == OPEN_END_NS and label.device == plc:
+                    recovered = time_ns + round((planned.end_s - planned.removal_s) * 1e9)
+                    end = max(self.zero_ns + round(planned.end_s * 1e9), recovered)
+                    self.labels[i] = replace(label, end_ns=end)
+                    ended.append(i)
+        return tuple(ended)
+
+
+def _add(traffic: Traffic, effects: Effects, more: Traffic, also: Effects) -> None:
+    """Add what one attack does in a tick to what the others do."""
+    traffic.blocks += more.blocks
+    traffic.singles += more.singles
+    for device, delay in also.delay_ms.items():
+        effects.delay_ms[device] = effects.delay_ms.get(device, 0.0) + delay
+    _most(effects.loss, also.loss)
+    _most(effects.skipped, also.skipped)
+    effects.relay |= also.relay
+    effects.disturbances += also.disturbances
+    effects.shown |= also.shown
+    effects.writes += also.writes
+    effects.stopped |= also.stopped
+
+
+def _most(shares: dict[str, float], others: Mapping[str, float]) -> None:
+    for name, share in others.items():
+        shares[name] = max(shares.get(name, 0.0), share)

@@ -1,143 +1,69 @@
-"""Scenarios: what goes wrong in a run, read from YAML and drawn by a seed.
+"""Scenarios in YAML: where, what goes wrong and when, what benign life goes on meanwhile.
 
     name: demo
     about: One process fault and one network attack in the first minute.
-    onset_s: [12, 40]        # all incidents begin in this window
-    gap_s: 5                 # at least this long between two incidents
+    site: bench              # or factory
+    duration_s: 90           # length of a run unless the command line says otherwise
+    seed: 7                  # likewise
+    intensity: [0, 1]        # size of incidents that state none: 0 mild .. 1 severe
+    targets: [PLC1]          # what attacks that state none may hit; without it anything they can
+    attackers: [attacker0]   # one of these attacks, unless the attack needs its own; without it any
+    onset_s: [12, 40]        # incidents without a time begin in this window,
+    gap_s: 5                 # at least this long apart,
     order: shuffled          # or as_written
+    reset_s: 60              # an operator resets a PLC so long after its safe state began; else nobody does
     incidents:
       - fault: [pump_wear, level_sensor_drift]     # one of these, by the seed
         duration_s: [7, 9.5]
-        size: [0, 1]                               # 0 mild .. 1 severe
-      - attack: [dos/syn-flood, recon/port-scan]
-        duration_s: [8, 11]
         size: [0, 1]
+      - attack: dos/*                              # one of these; `repeat: each` makes one incident of each
+        duration_s: [8, 11]
+        repeat: 3                                  # three incidents
+        target: PLC1
+        attackers: [attacker0, attacker1]
+      - fault: pump_wear
+        duration_s: 9
+        at_s: 60                                   # begins here, whatever else goes on
+    activities:                                    # benign life that looks like trouble
+      - {activity: backup, at_s: [20, 60]}
+    chaos:                                         # what the OPC UA server of a PLC does to its clients
+      - {step: server_restart, plc: PLC1, at_s: 70, duration_s: 5}
 
 Every wrong key or value is refused with file, line and what is allowed.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
 from cellwatch.plc_sim.attacks import ATTACKS
-from cellwatch.plc_sim.faults import FAULTS, RECOVERY_S
-from cellwatch.plc_sim.incidents import Incident
-from cellwatch.plc_sim.network import ATTACKERS
+from cellwatch.plc_sim.chaos import CHAOS
+from cellwatch.plc_sim.faults import FAULTS
+from cellwatch.plc_sim.network.activities import ACTIVITIES
+from cellwatch.plc_sim.schedule import MAC_OF, Moment, Planned, Scenario, Slot, draw, hittable, recovery_s
+from cellwatch.plc_sim.seeds import TRAINING_FIRST
+from cellwatch.plc_sim.sites import SITES
 
-TARGET = "PLC1"
+__all__ = ["Planned", "Scenario", "ScenarioError", "Slot", "draw", "load", "names", "parse", "scenario_dir"]
+
 ORDERS = ("shuffled", "as_written")
+LONGEST_S = 86_400.0
+MOST_INCIDENTS = 10_000
+KEYS = (
+    "name", "about", "site", "duration_s", "seed", "intensity", "targets", "attackers", "onset_s", "gap_s",
+    "order", "reset_s", "incidents", "activities", "chaos",
+)  # fmt: skip
+SLOT_KEYS = ("fault", "attack", "duration_s", "size", "at_s", "repeat", "target", "attackers")
 
 
 class ScenarioError(ValueError):
     """A scenario that cannot be used; the message names file, line and cure."""
-
-
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """One incident to be drawn."""
-
-    kind: str  # "fault" | "attack"
-    choices: tuple[str, ...]
-    duration_s: tuple[float, float]
-    size: tuple[float, float] = (0.0, 1.0)
-
-
-@dataclass(frozen=True, slots=True)
-class Scenario:
-    """A scenario as written."""
-
-    name: str
-    about: str = ""
-    onset_s: tuple[float, float] = (12.0, 40.0)
-    gap_s: float = 5.0
-    order: str = "shuffled"
-    incidents: tuple[Slot, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """One incident as drawn; times in seconds from the scenario's start."""
-
-    kind: str
-    type: str
-    onset_s: float
-    removal_s: float  # the cause is gone
-    end_s: float  # the label ends: removal, and for a fault the recovery
-    size: float
-    attacker: str = ""
-
-    def label(self, zero_ns: int) -> Incident:
-        """Return the label, when the scenario starts at `zero_ns`."""
-        onset, end = (zero_ns + round(t * 1e9) for t in (self.onset_s, self.end_s))
-        if self.kind == "fault":
-            return Incident(
-                f"{self.type} of {TARGET}", "fault", "fault", self.type, TARGET, onset, end, devices=(TARGET,)
-            )
-        attack = ATTACKS[self.type]
-        mac = next(mac for mac, name in ATTACKERS.items() if name == self.attacker)
-        return Incident(
-            name=f"{self.type} on {TARGET}",
-            kind="attack",
-            category=attack.category,
-            type=self.type.split("/", 1)[1],
-            device=TARGET,
-            onset_ns=onset,
-            end_ns=end,
-            devices=(TARGET, self.attacker, mac),
-            attack_id=attack.attack_id,
-        )
-
-
-def draw(scenario: Scenario, rng: np.random.Generator) -> tuple[Planned, ...]:
-    """Draw the incidents of one run, in order of time.
-
-    Onsets are spread evenly over what the window leaves free; incidents never overlap.
-    """
-    slots = list(scenario.incidents)
-    if scenario.order == "shuffled":
-        slots = [slots[i] for i in rng.permutation(len(slots))]
-    drawn = [
-        (
-            slot,
-            slot.choices[int(rng.integers(len(slot.choices)))],
-            float(rng.uniform(*slot.duration_s)),
-            float(rng.uniform(*slot.size)),
-            list(ATTACKERS.values())[int(rng.integers(len(ATTACKERS)))],
-        )
-        for slot in slots
-    ]
-    occupied = [duration + _recovery(slot.kind) + scenario.gap_s for slot, _, duration, _, _ in drawn]
-    low, high = scenario.onset_s
-    free = high - low - sum(occupied[:-1])
-    starts = np.sort(rng.uniform(0.0, free, size=len(drawn)))
-    planned: list[Planned] = []
-    before = low
-    for (slot, kind_of, duration, size, attacker), start, span in zip(drawn, starts, occupied, strict=True):
-        onset = before + float(start)
-        removal = onset + duration
-        planned.append(
-            Planned(
-                slot.kind,
-                kind_of,
-                onset,
-                removal,
-                removal + _recovery(slot.kind),
-                size,
-                attacker if slot.kind == "attack" else "",
-            )
-        )
-        before += span
-    return tuple(planned)
-
-
-def _recovery(kind: str) -> float:
-    return RECOVERY_S if kind == "fault" else 0.0
 
 
 def scenario_dir() -> Path:
@@ -151,15 +77,20 @@ def scenario_dir() -> Path:
     )
 
 
+def names() -> tuple[str, ...]:
+    """Names of the scenarios that come with the project."""
+    return tuple(sorted(each.stem for each in scenario_dir().glob("*.yaml")))
+
+
 def load(name_or_file: str | Path) -> Scenario:
     """Load a scenario by name or from a file."""
     path = Path(name_or_file)
     if path.suffix not in {".yaml", ".yml"}:
-        folder = scenario_dir()
-        path = folder / f"{name_or_file}.yaml"
+        path = scenario_dir() / f"{name_or_file}.yaml"
         if not path.is_file():
-            known = ", ".join(sorted(each.stem for each in folder.glob("*.yaml")))
-            raise ScenarioError(f"no scenario {str(name_or_file)!r}; known: {known}; or give a .yaml file")
+            raise ScenarioError(
+                f"no scenario {str(name_or_file)!r}; known: {', '.join(names())}; or give a .yaml file"
+            )
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -185,64 +116,181 @@ class _Reader:
 
     def __init__(self, source: str) -> None:
         self.source = source
+        self.site = "bench"
+        self.size = (0.0, 1.0)
+        self.targets: tuple[str, ...] = ()
 
     def fail(self, node: yaml.Node, message: str) -> ScenarioError:
         return ScenarioError(f"{self.source}, line {node.start_mark.line + 1}: {message}")
 
     def scenario(self, root: yaml.Node) -> Scenario:
-        fields = self.mapping(root, ("name", "about", "onset_s", "gap_s", "order", "incidents"))
-        if "name" not in fields:
-            raise self.fail(root, "`name` is missing")
-        slots: tuple[Slot, ...] = ()
-        if "incidents" in fields:
-            slots = tuple(self.slot(node) for node in self.sequence(fields["incidents"]))
-        order = self.text(fields["order"]) if "order" in fields else "shuffled"
-        if order not in ORDERS:
-            raise self.fail(fields["order"], f"order is {order!r}; allowed: {', '.join(ORDERS)}")
+        fields = self.mapping(root, KEYS, required=("name",))
+        default = Scenario("")
+        self.site = self.choice(fields, "site", tuple(SITES), default.site)
+        self.size = self.span(fields["intensity"], 0.0, 1.0) if "intensity" in fields else (0.0, 1.0)
+        if "targets" in fields:
+            self.targets = self.words(fields["targets"], "target", SITES[self.site].hosts)
+        pairs = [(node, slot) for node in self.sequence(fields.get("incidents")) for slot in self.slots(node)]
         result = Scenario(
             name=self.text(fields["name"]),
             about=self.text(fields["about"]) if "about" in fields else "",
-            onset_s=self.span(fields["onset_s"], 0.0, 86_400.0) if "onset_s" in fields else (12.0, 40.0),
-            gap_s=self.number(fields["gap_s"], 0.0, 3600.0) if "gap_s" in fields else 5.0,
-            order=order,
-            incidents=slots,
+            site=self.site,
+            duration_s=self.number(fields["duration_s"], 1.0, LONGEST_S)
+            if "duration_s" in fields
+            else default.duration_s,
+            seed=int(self.number(fields["seed"], 0, TRAINING_FIRST - 1, whole=True))
+            if "seed" in fields
+            else 0,
+            onset_s=self.span(fields["onset_s"], 0.0, LONGEST_S) if "onset_s" in fields else default.onset_s,
+            gap_s=self.number(fields["gap_s"], 0.0, 3600.0) if "gap_s" in fields else default.gap_s,
+            order=self.choice(fields, "order", ORDERS, "shuffled"),
+            reset_s=self.number(fields["reset_s"], 0.0, LONGEST_S) if "reset_s" in fields else None,
+            attackers=self.words(fields["attackers"], "attacker", tuple(MAC_OF))
+            if "attackers" in fields
+            else (),
+            incidents=tuple(slot for _, slot in pairs),
+            activities=self.life(fields.get("activities")),
+            chaos=self.chaos(fields.get("chaos")),
         )
-        lengths = [slot.duration_s[1] + _recovery(slot.kind) + result.gap_s for slot in slots]
-        last = min(lengths, default=0.0) if order == "shuffled" else (lengths[-1] if lengths else 0.0)
-        need, have = sum(lengths) - last, result.onset_s[1] - result.onset_s[0]
-        if need > have:
-            raise self.fail(
-                fields.get("onset_s", root),
-                f"impossible schedule: incidents, recovery ({RECOVERY_S:g} s after a fault) and gaps need "
-                f"an onset window of {need:g} s, onset_s gives {have:g} s",
-            )
+        self.check_window(result, fields.get("onset_s", root))
+        if "duration_s" in fields:
+            self.check_end(result, fields, pairs)
         return result
 
-    def slot(self, node: yaml.Node) -> Slot:
-        fields = self.mapping(node, ("fault", "attack", "duration_s", "size"))
+    def check_window(self, plan: Scenario, node: yaml.Node) -> None:
+        """Refuse an onset window that cannot hold its incidents."""
+        free = [slot for slot in plan.incidents if slot.at_s is None]
+        lengths = [s.duration_s[1] + recovery_s(s.kind, s.choices) + plan.gap_s for s in free]
+        last = min(lengths, default=0.0) if plan.order == "shuffled" else (lengths[-1] if lengths else 0.0)
+        need, have = sum(lengths) - last, plan.onset_s[1] - plan.onset_s[0]
+        if need > have:
+            raise self.fail(
+                node,
+                f"impossible schedule: {len(free)} incidents with recovery after faults and gaps need an "
+                f"onset window of {need:g} s, onset_s gives {have:g} s",
+            )
+
+    def check_end(
+        self, plan: Scenario, fields: dict[str, yaml.Node], pairs: Sequence[tuple[yaml.Node, Slot]]
+    ) -> None:
+        """Refuse what would still go on, or only begin, after the end."""
+        for node, slot in pairs:
+            begin = plan.onset_s[1] if slot.at_s is None else slot.at_s[1]
+            if begin + slot.duration_s[1] > plan.duration_s:
+                raise self.fail(
+                    node,
+                    f"impossible schedule: it may last until {begin + slot.duration_s[1]:g} s, "
+                    f"duration_s is {plan.duration_s:g}",
+                )
+        for key, moments in (("activities", plan.activities), ("chaos", plan.chaos)):
+            late = [each for each in moments if each.at_s[1] > plan.duration_s]
+            if late:
+                raise self.fail(
+                    fields[key],
+                    f"impossible schedule: {late[0].name} may begin at {late[0].at_s[1]:g} s, "
+                    f"duration_s is {plan.duration_s:g}",
+                )
+
+    def slots(self, node: yaml.Node) -> list[Slot]:
+        """One entry of `incidents`: as many slots as it repeats."""
+        fields = self.mapping(node, SLOT_KEYS)
         kinds = [kind for kind in ("fault", "attack") if kind in fields]
         if len(kinds) != 1:
             raise self.fail(node, "an incident has exactly one of `fault` and `attack`")
         kind = kinds[0]
-        known = tuple(FAULTS if kind == "fault" else ATTACKS)
-        named = fields[kind]
-        items = named.value if isinstance(named, yaml.SequenceNode) else [named]
-        choices = tuple(self.text(item) for item in items)
-        for item, choice in zip(items, choices, strict=True):
-            if choice not in known:
-                raise self.fail(item, f"unknown {kind} {choice!r}; allowed: {', '.join(known)}")
-        if not choices:
-            raise self.fail(named, f"no {kind} given; allowed: {', '.join(known)}")
+        choices = self.types(fields[kind], kind)
         if "duration_s" not in fields:
             raise self.fail(node, "`duration_s: [least, most]` is missing")
-        return Slot(
+        for key in ("target", "attackers"):
+            if key in fields and kind == "fault":
+                raise self.fail(fields[key], f"a fault has no `{key}`; it acts where it acts")
+        slot = Slot(
             kind=kind,
             choices=choices,
-            duration_s=self.span(fields["duration_s"], 0.1, 86_400.0),
-            size=self.span(fields["size"], 0.0, 1.0) if "size" in fields else (0.0, 1.0),
+            duration_s=self.span(fields["duration_s"], 0.1, LONGEST_S),
+            size=self.span(fields["size"], 0.0, 1.0) if "size" in fields else self.size,
+            at_s=self.span(fields["at_s"], 0.0, LONGEST_S) if "at_s" in fields else None,
+            targets=self.aims(fields, node, choices) if kind == "attack" else (),
+            attackers=self.words(fields["attackers"], "attacker", tuple(MAC_OF))
+            if "attackers" in fields
+            else (),
         )
+        return self.repeated(fields, slot)
 
-    def mapping(self, node: yaml.Node, allowed: tuple[str, ...]) -> dict[str, yaml.Node]:
+    def types(self, node: yaml.Node, kind: str) -> tuple[str, ...]:
+        """Faults or attacks of an incident that this site knows, with wildcards spelled out."""
+        known = tuple(name for name, fault in FAULTS.items() if self.site in fault.sites)
+        if kind == "attack":
+            known = tuple(name for name in ATTACKS if hittable(name, self.site))
+        found: list[str] = []
+        for item in node.value if isinstance(node, yaml.SequenceNode) else [node]:
+            matching = [name for name in known if fnmatchcase(name, self.text(item))]
+            if not matching:
+                raise self.fail(item, f"unknown {kind} {item.value!r}; allowed: {', '.join(known)}")
+            found += matching
+        if not found:
+            raise self.fail(node, f"no {kind} given; allowed: {', '.join(known)}")
+        return tuple(dict.fromkeys(found))
+
+    def aims(self, fields: dict[str, yaml.Node], slot: yaml.Node, choices: Sequence[str]) -> tuple[str, ...]:
+        """Targets of an attack, each choice able to hit one of them."""
+        node = fields.get("target", slot)
+        targets = self.targets
+        if "target" in fields:
+            known = dict.fromkeys(name for each in choices for name in hittable(each, self.site))
+            targets = self.words(node, "target", tuple(known))
+        for choice in choices:
+            if not hittable(choice, self.site, targets):
+                able = ", ".join(hittable(choice, self.site))
+                raise self.fail(node, f"{choice} cannot hit {', '.join(targets)}; allowed: {able}")
+        return targets
+
+    def repeated(self, fields: dict[str, yaml.Node], slot: Slot) -> list[Slot]:
+        """`repeat: N` or `repeat: each`."""
+        if "repeat" not in fields:
+            return [slot]
+        node = fields["repeat"]
+        if slot.at_s is not None and slot.at_s[0] == slot.at_s[1]:
+            raise self.fail(
+                node, "impossible schedule: all of them at one time; give at_s a range, or leave it out"
+            )
+        if isinstance(node, yaml.ScalarNode) and node.value == "each":
+            return [replace(slot, choices=(choice,)) for choice in slot.choices]
+        return [slot] * int(self.number(node, 1, MOST_INCIDENTS, whole=True, instead="each"))
+
+    def life(self, node: yaml.Node | None) -> tuple[Moment, ...]:
+        """The entries of `activities`."""
+        found: list[Moment] = []
+        for each in self.sequence(node):
+            fields = self.mapping(each, ("activity", "at_s", "repeat"), required=("activity", "at_s"))
+            moment = Moment(
+                self.choice(fields, "activity", tuple(ACTIVITIES), ""),
+                self.span(fields["at_s"], 0.0, LONGEST_S),
+            )
+            times = self.number(fields["repeat"], 1, MOST_INCIDENTS, whole=True) if "repeat" in fields else 1
+            found += [moment] * int(times)
+        return tuple(found)
+
+    def chaos(self, node: yaml.Node | None) -> tuple[Moment, ...]:
+        """The entries of `chaos`."""
+        keys = ("step", "plc", "at_s", "duration_s")
+        found: list[Moment] = []
+        for each in self.sequence(node):
+            fields = self.mapping(each, keys, required=("step", "at_s", "duration_s"))
+            plcs = SITES[self.site].plcs
+            found.append(
+                Moment(
+                    self.choice(fields, "step", tuple(CHAOS), ""),
+                    self.span(fields["at_s"], 0.0, LONGEST_S),
+                    self.number(fields["duration_s"], 0.1, LONGEST_S),
+                    self.choice(fields, "plc", plcs, plcs[0]),
+                )
+            )
+        return tuple(found)
+
+    def mapping(
+        self, node: yaml.Node, allowed: tuple[str, ...], required: tuple[str, ...] = ()
+    ) -> dict[str, yaml.Node]:
         if not isinstance(node, yaml.MappingNode):
             raise self.fail(node, f"expected keys and values; allowed keys: {', '.join(allowed)}")
         fields: dict[str, yaml.Node] = {}
@@ -252,22 +300,50 @@ class _Reader:
             if key.value in fields:
                 raise self.fail(key, f"key {key.value!r} stands twice")
             fields[key.value] = value
+        for name in required:
+            if name not in fields:
+                raise self.fail(node, f"`{name}` is missing")
         return fields
 
-    def sequence(self, node: yaml.Node) -> list[yaml.Node]:
+    def sequence(self, node: yaml.Node | None) -> list[yaml.Node]:
+        if node is None:
+            return []
         if not isinstance(node, yaml.SequenceNode):
             raise self.fail(node, "expected a list")
         return list(node.value)
+
+    def words(self, node: yaml.Node, what: str, known: tuple[str, ...]) -> tuple[str, ...]:
+        """One word or a list of them, all known."""
+        items = node.value if isinstance(node, yaml.SequenceNode) else [node]
+        for item in items:
+            if self.text(item) not in known:
+                raise self.fail(item, f"unknown {what} {item.value!r}; allowed: {', '.join(known)}")
+        if not items:
+            raise self.fail(node, f"no {what} given; allowed: {', '.join(known)}")
+        return tuple(dict.fromkeys(self.text(item) for item in items))
+
+    def choice(self, fields: dict[str, yaml.Node], key: str, allowed: tuple[str, ...], default: str) -> str:
+        if key not in fields:
+            return default
+        value = self.text(fields[key])
+        if value not in allowed:
+            raise self.fail(fields[key], f"{key} is {value!r}; allowed: {', '.join(allowed)}")
+        return value
 
     def text(self, node: yaml.Node) -> str:
         if not isinstance(node, yaml.ScalarNode):
             raise self.fail(node, "expected a word")
         return str(node.value)
 
-    def number(self, node: yaml.Node, low: float, high: float) -> float:
+    def number(
+        self, node: yaml.Node, low: float, high: float, *, whole: bool = False, instead: str = ""
+    ) -> float:
         value: Any = yaml.safe_load(node.value) if isinstance(node, yaml.ScalarNode) else None
-        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-            raise self.fail(node, f"expected a number in {low:g}..{high:g}")
+        kind = int if whole else int | float
+        if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
+            noun, text = ("whole number", "{:.0f}".format) if whole else ("number", "{:g}".format)
+            also = f" or `{instead}`" if instead else ""
+            raise self.fail(node, f"expected a {noun} in {text(low)}..{text(high)}{also}")
         return float(value)
 
     def span(self, node: yaml.Node, low: float, high: float) -> tuple[float, float]:

@@ -26,6 +26,7 @@ class MLP:
         import torch
         from torch import nn
 
+        torch.set_num_threads(1)  # for a net this small threads cost more than they save, most on busy cores
         torch.manual_seed(self.seed)
         self._width = x.shape[1]
         self._net = nn.Sequential(

@@ -49,6 +49,7 @@ def test_label_speaks_datasense():
 
 
 GOOD = "name: x\nonset_s: [1, 60]\nincidents:\n  - fault: pump_wear\n    duration_s: 5\n"
+ATTACK = "name: x\nsite: factory\nincidents:\n  - attack: ics/plc-stop\n    duration_s: 5\n"
 
 
 def test_single_values_stand_for_ranges():
@@ -60,7 +61,7 @@ def test_single_values_stand_for_ranges():
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("nme: x\n", "x.yaml, line 1: unknown key 'nme'; allowed: name, about"),
+        ("nme: x\n", "x.yaml, line 1: unknown key 'nme'; allowed: name, about, site, duration_s"),
         ("name: x\nname: y\n", "line 2: key 'name' stands twice"),
         ("about: x\n", "`name` is missing"),
         ("", "empty"),
@@ -69,12 +70,15 @@ def test_single_values_stand_for_ranges():
         (GOOD.replace("pump_wear", "pump_war"), "line 4: unknown fault 'pump_war'; allowed: pump_wear,"),
         (
             GOOD.replace("fault: pump_wear", "attack: [dos/x]"),
-            "line 4: unknown attack 'dos/x'; allowed: dos/syn-flood",
+            "line 4: unknown attack 'dos/x'; allowed: dos/",
         ),
         (GOOD.replace("duration_s: 5", "duration_s: long"), "line 5: expected a number"),
         (GOOD.replace("duration_s: 5", "duration_s: [9, 5]"), "line 5: [9, 5] is upside down"),
         (GOOD + "    size: 2\n", "line 6: expected a number in 0..1"),
-        (GOOD + "    speed: 2\n", "line 6: unknown key 'speed'; allowed: fault, attack, duration_s, size"),
+        (
+            GOOD + "    speed: 2\n",
+            "line 6: unknown key 'speed'; allowed: fault, attack, duration_s, size, at_s",
+        ),
         (GOOD + "    attack: dos/syn-flood\n", "exactly one of"),
         (GOOD + "order: random\n", "order is 'random'; allowed: shuffled, as_written"),
         (GOOD.replace("    duration_s: 5\n", ""), "duration_s: [least, most]` is missing"),
@@ -82,6 +86,45 @@ def test_single_values_stand_for_ranges():
             GOOD.replace("[1, 60]", "[10, 20]") + "  - attack: dos/syn-flood\n    duration_s: 8\n",
             "line 2: impossible schedule",
         ),
+        (GOOD + "site: bank\n", "line 6: site is 'bank'; allowed: bench, factory"),
+        (GOOD + "seed: -1\n", "line 6: expected a whole number in 0..2147483647"),
+        (GOOD + "seed: 2147483648\n", "line 6: expected a whole number in 0..2147483647"),
+        (GOOD + "intensity: [0, 2]\n", "line 6: expected a number in 0..1"),
+        (GOOD + "    repeat: 0\n", "line 6: expected a whole number in 1..10000 or `each`"),
+        (GOOD + "    repeat: often\n", "line 6: expected a whole number in 1..10000 or `each`"),
+        (GOOD + "    at_s: 3\n    repeat: 2\n", "line 7: impossible schedule: all of them at one time"),
+        (GOOD + "    target: PLC1\n", "line 6: a fault has no `target`"),
+        (
+            GOOD.replace("pump_wear", "bearing_damage"),
+            "line 4: unknown fault 'bearing_damage'; allowed: pump_wear,",
+        ),
+        (
+            GOOD + "attackers: [attacker9]\n",
+            "line 6: unknown attacker 'attacker9'; allowed: attacker0, attacker1",
+        ),
+        (GOOD + "targets: PLC7\n", "line 6: unknown target 'PLC7'; allowed: PLC1, HMI1"),
+        (GOOD + "activities:\n  - {activity: nap, at_s: 3}\n", "line 7: activity is 'nap'; allowed: "),
+        (GOOD + "activities:\n  - {activity: backup}\n", "line 7: `at_s` is missing"),
+        (
+            GOOD + "chaos:\n  - {step: strike, at_s: 3, duration_s: 1}\n",
+            "line 7: step is 'strike'; allowed: server_restart,",
+        ),
+        (
+            GOOD + "chaos:\n  - {step: clock_jump, plc: PLC2, at_s: 3, duration_s: 1}\n",
+            "line 7: plc is 'PLC2'; allowed: PLC1",
+        ),
+        (GOOD + "chaos:\n  - {step: clock_jump, at_s: 3}\n", "line 7: `duration_s` is missing"),
+        (GOOD + "duration_s: 62\n", "line 4: impossible schedule: it may last until 65 s, duration_s is 62"),
+        (
+            GOOD + "duration_s: 65\nactivities:\n  - {activity: backup, at_s: 66}\n",
+            "impossible schedule: backup may begin at 66 s, duration_s is 65",
+        ),
+        (
+            ATTACK + "    target: yi-camera\n",
+            "line 6: unknown target 'yi-camera'; allowed: ",
+        ),
+        (ATTACK + "targets: [ap]\n", "line 4: ics/plc-stop cannot hit ap; allowed: PLC"),
+        (ATTACK.replace("ics/plc-stop", "ics/*") + "    size: [1, 0]\n", "line 6: [1, 0] is upside down"),
     ],
 )
 def test_mistakes_are_named(text, expected):
@@ -89,6 +132,50 @@ def test_mistakes_are_named(text, expected):
         parse(text, "x.yaml")
     assert expected in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_each_and_repeat_make_incidents():
+    text = GOOD.replace("pump_wear", '"level_*"').replace("[1, 60]", "[1, 600]")
+    known = parse(text, "x.yaml").incidents
+    assert len(known) == 1
+    assert set(known[0].choices) == {"level_sensor_drift", "level_sensor_stuck"}
+    each = parse(text + "    repeat: each\n", "x.yaml").incidents
+    assert [slot.choices for slot in each] == [(name,) for name in known[0].choices]
+    assert len(parse(text + "    repeat: 7\n", "x.yaml").incidents) == 7
+
+
+def test_time_target_attacker_size_as_written():
+    plan = parse(
+        """
+name: x
+site: factory
+intensity: 0.25
+attackers: attacker2
+incidents:
+  - {attack: dos/syn-flood, target: [PLC2, PLC3], duration_s: 5, at_s: [30, 31]}
+  - {attack: dos/syn-flood, target: PLC4, attackers: [attacker1], duration_s: 5, at_s: 30, size: 1}
+""",
+        "x.yaml",
+    )
+    for seed in range(20):
+        first, second = sorted(draw(plan, np.random.default_rng(seed)), key=lambda p: p.target)
+        assert 30.0 <= first.onset_s <= 31.0
+        assert second.onset_s == 30.0
+        assert first.target in {"PLC2", "PLC3"}
+        assert (first.attackers, first.size) == (("attacker2",), 0.25)
+        assert (second.target, second.attackers, second.size) == ("PLC4", ("attacker1",), 1.0)
+
+
+def test_a_botnet_is_not_one_attacker():
+    plan = parse(ATTACK.replace("ics/plc-stop", "ddos/udp-flood") + "attackers: attacker0\n", "x.yaml")
+    (herd,) = draw(plan, np.random.default_rng(1))
+    assert len(herd.attackers) > 1
+
+
+def test_twins_have_names_of_their_own():
+    plan = parse(GOOD.replace("[1, 60]", "[1, 600]") + "    repeat: 3\n", "x.yaml")
+    named = [p.name for p in draw(plan, np.random.default_rng(1))]
+    assert named == ["pump_wear of PLC1", "pump_wear of PLC1 (2)", "pump_wear of PLC1 (3)"]
 
 
 def test_unknown_name_lists_the_known(tmp_path):
