@@ -78,8 +78,11 @@ setup(
         "asyncua~=2.1",
         "cryptography>=44",
         "influxdb-client~=1.50",
+        "matplotlib>=3.9,<4",
+        "numba>=0.61,<1",
         "numpy>=2.2.5,<3",
         "psutil>=6",
+        "pyarrow>=18",
         "PyYAML>=6",
         "rich>=13",
         "setproctitle>=1.3",
@@ -97,6 +100,8 @@ setup(
         "gpu": ["onnxruntime-gpu>=1.22,<2", "xgboost~=3.2"],
         # drift detection and the choice of the ensemble: no node that only watches needs them
         "learn": ["pymoo~=0.6.1", "river~=0.26"],
+        # what the simulated plant speaks besides OPC UA
+        "sim": ["paho-mqtt~=2.1", "pymodbus~=3.16"],
         "ros-wheels": ROS_WHEELS,
         "test": [
             "hypothesis>=6.100",

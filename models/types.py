@@ -6,8 +6,10 @@ ratios lie in 0..1; a high score means anomalous; a missing number is NaN, never
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -133,19 +135,47 @@ class PacketBlock:
 
 
 @dataclass(frozen=True, slots=True)
+class Ragged:
+    """A list of texts for each of n rows: row i has `values[offsets[i] : offsets[i + 1]]`."""
+
+    offsets: I64  # (n + 1,)
+    values: NDArray[np.object_]  # str
+
+    @classmethod
+    def of(cls, row: I64, values: NDArray[np.object_], n: int) -> Ragged:
+        """Lists of `n` rows from values with their row each, rows ascending.
+
+        >>> Ragged.of(np.array([0, 0, 2]), np.array(["a", "b", "c"], dtype=object), 3).to_lists()
+        [['a', 'b'], [], ['c']]
+        """
+        return cls(np.searchsorted(row, np.arange(n + 1)).astype(np.int64), values)
+
+    def part(self, start: int, stop: int) -> Ragged:
+        """Rows `start` to `stop`."""
+        at = self.offsets[start : stop + 1]
+        return Ragged(at - at[0], self.values[at[0] : at[-1]])
+
+    def to_lists(self) -> list[list[str]]:
+        """Plain lists."""
+        ends = self.offsets.tolist()
+        return [self.values[a:b].tolist() for a, b in pairwise(ends)]
+
+
+@dataclass(frozen=True, slots=True)
 class TrafficBatch:
     """Traffic of one window, one row a device that sent or received."""
 
     window_id: int  # window end / window length, on the grid since the epoch
     start_ns: int
     end_ns: int
-    columns: tuple[str, ...]  # c names, `network_*`
+    columns: tuple[str, ...]  # c names: `network_*`, `log_*`, `industrial_*`
     devices: tuple[str, ...]  # n names
     values: F32  # (n, c), NaN = undefined
     packets: int
     malformed: int = 0
     dropped: int = 0  # by the kernel, since the last batch
     late: int = 0  # packets that came after their window had closed
+    lists: Mapping[str, Ragged] = field(default_factory=dict)  # list columns, of files only
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,12 +14,15 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from cellwatch.nodes.features_command import features
+
 app = typer.Typer(
     help="Cellwatch watches a factory cell and acts on what it sees.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(features, name="features")
 err = Console(stderr=True)
 out = Console()
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass, field
+from typing import Any
 
-from cellwatch.models.features.traffic import NETWORK_COLUMNS
+from cellwatch.models.features.columns import TRAFFIC_COLUMNS, unit
 
 # Aggregates of a device over its tags; what each means: docs/features.md.
 SENSOR_COLUMNS = (
@@ -22,17 +24,15 @@ SENSOR_COLUMNS = (
     "sensor_slope-zscore_max",
     "sensor_tags_count",
 )
-_UNITS = (  # UCUM, by the beginning of the name; the first that fits
-    ("network_interval-packets", "ms"),
-    ("network_time-delta", "s"),
-    ("network_header-length", "By"),
-    ("network_ip-length", "By"),
-    ("network_mss", "By"),
-    ("network_packet-size", "By"),
-    ("network_payload-length", "By"),
-    ("network_window-size", "By"),
-    ("sensor_staleness", "s"),
-)
+# The 17 features of DataSense's selection (Firouzi et al., Electronics 2025, 14, 4095, Table 7); where the
+# table names a list, its length is taken.
+DATASENSE17 = (
+    "log_messages_count", "log_data-ranges_avg", "log_data-types_count", "network_fragmented-packets",
+    "network_interval-packets", "network_packets_all_count", "network_ips_dst_count", "network_ips_all_count",
+    "network_macs_src_count", "network_packet-size_std_deviation", "network_ports_all_count",
+    "network_protocols_all_count", "network_time-delta_avg", "network_ttl_avg", "network_window-size_avg",
+    "network_ip-flags_max", "network_tcp-flags-psh_count",
+)  # fmt: skip
 
 
 class SchemaMismatchError(ValueError):
@@ -71,8 +71,33 @@ class Schema:
             raise ValueError(f"schema {self.schema_id} has no column {unknown[0]!r}")
         return Schema(names, tuple(unit[name] for name in names))
 
+    def to_json(self, **about: Any) -> str:
+        """Names, units and id as JSON text; `about` says where they come from."""
+        columns = {"schema_id": self.schema_id, "names": list(self.names), "units": list(self.units)}
+        return json.dumps(columns | about, indent=1)
+
+    @classmethod
+    def from_json(cls, text: str, whose: str = "schema") -> Schema:
+        """Read it back. ValueError when it is no schema, or was changed by hand."""
+        try:
+            data = json.loads(text)
+            schema = cls(tuple(data["names"]), tuple(data["units"]))
+            schema_id = data["schema_id"]
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise ValueError(f"{whose}: not a feature schema: {error}") from None
+        schema.require(schema_id, whose)
+        return schema
+
 
 def default_schema() -> Schema:
-    """Return the 64 numeric `network_*` columns of DataSense and the 12 `sensor_*` aggregates."""
-    names = NETWORK_COLUMNS + SENSOR_COLUMNS
-    return Schema(names, tuple(next((u for start, u in _UNITS if n.startswith(start)), "1") for n in names))
+    """Return the numeric `network_*` and `log_*` of DataSense, our `industrial_*` and `sensor_*`."""
+    names = TRAFFIC_COLUMNS + SENSOR_COLUMNS
+    return Schema(names, tuple(unit(n) for n in names))
+
+
+def named_schema(name: str) -> Schema:
+    """Return a schema by name: `default` or `datasense17`."""
+    known = {"default": default_schema().names, "datasense17": DATASENSE17}
+    if name not in known:
+        raise ValueError(f"no schema is called {name!r}; there are: {', '.join(known)}")
+    return default_schema().select(known[name])

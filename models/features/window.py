@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cellwatch.models.features.baseline import TagBaseline
+from cellwatch.models.features.columns import COUNT_COLUMNS, TRAFFIC_COLUMNS
 from cellwatch.models.features.schema import SENSOR_COLUMNS, Schema
 from cellwatch.models.features.tags import (
     AVG,
@@ -25,7 +26,6 @@ from cellwatch.models.features.tags import (
     newest,
     tag_windows,
 )
-from cellwatch.models.features.traffic import COUNT_COLUMNS, NETWORK_COLUMNS
 from cellwatch.models.types import (
     F32,
     F64,
@@ -85,7 +85,7 @@ class FeatureAssembler:
         skew_s: float = 5.0,
         max_samples: int = 2_000_000,
     ) -> None:
-        known = set(NETWORK_COLUMNS + SENSOR_COLUMNS)
+        known = set(TRAFFIC_COLUMNS + SENSOR_COLUMNS)
         foreign = [name for name in schema.names if name not in known]
         if foreign:
             raise ValueError(f"schema {schema.schema_id}: no feature is called {foreign[0]!r}")
@@ -513,17 +513,17 @@ class FeatureAssembler:
                 index = index | {name: len(known) + i for i, name in enumerate(strangers)}
                 names = known + tuple(strangers)
             at = np.array([index.get(name, -1) for name in batch.devices], dtype=np.int64)
-        values = np.full((len(names), len(NETWORK_COLUMNS) + len(SENSOR_COLUMNS)), np.nan, dtype=np.float32)
+        values = np.full((len(names), len(TRAFFIC_COLUMNS) + len(SENSOR_COLUMNS)), np.nan, dtype=np.float32)
         if batch is not None and at is not None:
             values[:, _COUNTS] = 0.0  # the tap watched and saw nothing
             taken = at >= 0
-            if batch.columns == NETWORK_COLUMNS:
-                values[at[taken], : len(NETWORK_COLUMNS)] = batch.values[taken]
+            if batch.columns == TRAFFIC_COLUMNS:
+                values[at[taken], : len(TRAFFIC_COLUMNS)] = batch.values[taken]
             else:
                 for j, column in enumerate(batch.columns):
                     if column in _COLUMN:
                         values[at[taken], _COLUMN[column]] = batch.values[taken, j]
-        values[: len(known), len(NETWORK_COLUMNS) :] = sensors
+        values[: len(known), len(TRAFFIC_COLUMNS) :] = sensors
         values[len(known) :, -1] = 0.0
         pick = self._pick
         return names, values if pick is None else values[:, pick]
@@ -538,7 +538,7 @@ class FeatureAssembler:
     @property
     def _pick(self) -> I64 | None:
         if not hasattr(self, "_picked"):
-            full = NETWORK_COLUMNS + SENSOR_COLUMNS
+            full = TRAFFIC_COLUMNS + SENSOR_COLUMNS
             same = self.schema.names == full
             self._picked = (
                 None if same else np.array([full.index(n) for n in self.schema.names], dtype=np.int64)
@@ -575,8 +575,8 @@ class FeatureAssembler:
         self._why = f"commissioned, but too few settled windows for {', '.join(missing)}" if missing else ""
 
 
-_COUNTS = [i for i, name in enumerate(NETWORK_COLUMNS) if name in COUNT_COLUMNS]
-_COLUMN = {name: i for i, name in enumerate(NETWORK_COLUMNS)}
+_COUNTS = [i for i, name in enumerate(TRAFFIC_COLUMNS) if name in COUNT_COLUMNS]
+_COLUMN = {name: i for i, name in enumerate(TRAFFIC_COLUMNS)}
 
 
 def windows_from_recording(

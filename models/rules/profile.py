@@ -83,7 +83,7 @@ class Profile:
 
     def with_network(self, windows: list[FeatureWindow], margin: float = 0.5) -> Profile:
         """The same cell on other traffic: network limits from `windows`, everything else as it is."""
-        network = np.array([f.startswith("network_") for f in self.features])
+        network = np.array([not f.startswith("sensor_") for f in self.features])
         rows: dict[str, list[F32]] = {}
         for w in windows:
             for i, device in enumerate(w.devices):

@@ -34,8 +34,10 @@ _HINTS = {
     "network_packets": ("dos", "T0814"),
     "network_interval-packets": ("dos", "T0814"),
     "network_tcp-flags-syn": ("dos", "T0814"),
+    "industrial_new-peers": ("recon", "T0846"),
     "sensor_": ("fault", ""),
 }
+_TRAFFIC = ("network_", "log_", "industrial_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ class RuleSense:
         self._tag_columns = np.array([profile.tag_columns.index(c) for c in JUDGED_TAG_COLUMNS])
         self._sensor = np.array([f.startswith("sensor_") for f in profile.features])
         self._statistics = np.array(
-            [f.startswith("network_") and not f.endswith("_count") for f in profile.features]
+            [f.startswith(_TRAFFIC) and not f.endswith("_count") for f in profile.features]
         )
         packets = "network_packets_all_count"
         self._packets = profile.features.index(packets) if packets in profile.features else None

@@ -17,7 +17,7 @@ import pytest
 
 from cellwatch.models.features import packets as pk
 from cellwatch.models.features.packets import PROTOCOLS, Packets, address, mac, parse
-from cellwatch.models.features.traffic import NETWORK_COLUMNS, TrafficWindows
+from cellwatch.models.features.traffic import NETWORK_COLUMNS, TRAFFIC_COLUMNS, TrafficWindows
 from cellwatch.models.types import PacketBlock
 from cellwatch.nodes.drivers.capture import read_all
 
@@ -95,10 +95,10 @@ def reference(p: Packets, window_ns: int) -> dict[tuple[int, str], dict[str, flo
             for suffix, how in (("avg", fmean), ("max", max), ("min", min), ("std_deviation", pstdev)):
                 out[f"network_{name}_{suffix}"] = float(how(values)) if some else math.nan
 
-        ip = [i for i in mine if p.ip_version[i]]
+        ip = [i for i in mine if p.ip_version[i] == 4]  # DataSense leaves IPv6 out
         tcp = [i for i in mine if p.l4[i] == pk.TCP]
         stat("header-length", [float(p.ip_header[i]) for i in ip])
-        stat("ip-flags", [float(p.ip_flags[i]) for i in ip if p.ip_version[i] == 4])
+        stat("ip-flags", [float(p.ip_flags[i]) for i in ip])
         stat("ip-length", [float(p.ip_length[i]) for i in ip])
         stat("mss", [float(p.mss[i]) for i in tcp if p.mss[i]])
         stat("packet-size", [float(p.wire_length[i]) for i in mine])
@@ -114,7 +114,7 @@ def reference(p: Packets, window_ns: int) -> dict[tuple[int, str], dict[str, flo
         out["network_interval-packets"] = (
             (max(times) - min(times)) / 1e6 / (len(mine) - 1) if len(mine) > 1 else math.nan
         )
-        parts = sum(bool(p.fragment[i]) for i in mine)
+        parts = sum(bool(p.fragment[i]) for i in ip)
         out["network_fragmented-packets"] = parts
         out["network_fragmentation-score"] = parts / len(ip) if ip else math.nan
         out["network_packets_all_count"] = len(mine)
@@ -131,7 +131,7 @@ def reference(p: Packets, window_ns: int) -> dict[tuple[int, str], dict[str, flo
             ("src", p.src_mac, p.src_hi, p.src_lo, p.src_port),
             ("dst", p.dst_mac, p.dst_hi, p.dst_lo, p.dst_port),
         ):
-            talk = [i for i in mine if p.src_lo[i] or p.dst_lo[i] or p.src_hi[i] or p.dst_hi[i]]
+            talk = [i for i in mine if 0xFFFF in (int(p.src_lo[i]) >> 32, int(p.dst_lo[i]) >> 32)]
             sides["ips", role] = {(int(hi[i]), int(lo[i])) for i in talk}
             sides["macs", role] = {int(m[i]) for i in mine if m[i]}
             sides["ports", role] = {int(port[i]) for i in mine if p.src_port[i] or p.dst_port[i]}
@@ -164,6 +164,7 @@ def test_columns_are_those_of_datasense() -> None:
         "pcaps/mqtt",
         "pcaps/iec61850",
         "pcaps/opcua",
+        "pcaps/bacnet",
     ],
 )
 @pytest.mark.parametrize("chunk", [97, 100_000])
@@ -208,11 +209,11 @@ def test_every_column_agrees_with_the_plain_reference(name: str, chunk: int) -> 
     )
     found = 0
     for batch in windows.close(None):
-        assert batch.columns == NETWORK_COLUMNS
+        assert batch.columns == TRAFFIC_COLUMNS
         for device, row in zip(batch.devices, batch.values, strict=True):
             want = expected[batch.window_id, device]
             np.testing.assert_allclose(
-                row,
+                row[: len(NETWORK_COLUMNS)],
                 [want[c] for c in NETWORK_COLUMNS],
                 rtol=2e-6,
                 atol=1e-9,
@@ -231,7 +232,7 @@ def test_grid_names_and_directions() -> None:
     assert (first.window_id, first.start_ns, first.end_ns) == (101, 100 * S, 101 * S)
     assert first.devices == ("02:00:00:00:00:0b", "plc")
     assert first.packets == 3
-    plc = dict(zip(NETWORK_COLUMNS, first.values[1].tolist(), strict=True))
+    plc = dict(zip(TRAFFIC_COLUMNS, first.values[1].tolist(), strict=True))
     assert plc["network_packets_all_count"] == 3
     assert plc["network_packets_src_count"] == 2
     assert plc["network_packets_dst_count"] == 1
@@ -274,7 +275,7 @@ def test_fragments_and_malformed() -> None:
         )
     )
     (batch,) = windows.close(None)
-    row = dict(zip(NETWORK_COLUMNS, batch.values[0].tolist(), strict=True))
+    row = dict(zip(TRAFFIC_COLUMNS, batch.values[0].tolist(), strict=True))
     assert row["network_fragmented-packets"] == 2
     assert row["network_fragmentation-score"] == pytest.approx(2 / 3)
     assert row["network_packets_all_count"] == 4
@@ -305,3 +306,37 @@ def test_nothing_in_nothing_out() -> None:
 
 def test_protocol_codes_fit_their_column() -> None:
     assert len(set(PROTOCOLS)) == len(PROTOCOLS) < 256
+
+
+def test_a_device_with_two_addresses_is_one_row() -> None:
+    both = {"02:00:00:00:00:0a": "plc", "02:00:00:00:00:0b": "plc", "02:00:00:00:00:0d": "hmi"}
+    hmi = b"\x02\0\0\0\0\x0d"
+    windows = TrafficWindows(1.0, both, lists=True)
+    windows.add(packets((10.1, udp(A, hmi)), (10.2, udp(B, hmi)), (10.3, udp(A, B)), (10.4, udp(hmi, A))))
+    (batch,) = windows.close(None)
+    assert batch.devices == ("hmi", "plc")
+    plc = dict(zip(TRAFFIC_COLUMNS, batch.values[1].tolist(), strict=True))
+    assert plc["network_packets_all_count"] == 4  # what it sends to itself is one packet
+    assert plc["network_packets_src_count"] == 3
+    assert plc["network_packets_dst_count"] == 2
+    assert plc["network_macs_all_count"] == 3
+    assert batch.lists["network_macs_all"].to_lists()[1] == [f"02:00:00:00:00:0{x}" for x in "adb"]
+    assert batch.lists["network_macs_dst"].to_lists()[0] == [f"02:00:00:00:00:0{x}" for x in "ad"]
+    assert batch.lists["network_ports_dst"].to_lists() == [["1883"], ["1883"]]
+
+
+def test_tables_grow_and_are_given_back() -> None:
+    """Every packet a flow of its own: many times what the tables begin with, in blocks of any size."""
+    n = 60_000
+    frames = [(10 + i * 3 / n, udp(A, B, sport=1 + i % 50_000)) for i in range(n)]
+    windows = TrafficWindows(1.0)
+    for start, stop in ((0, 10), (10, 45_000), (45_000, n)):
+        windows.add(packets(*frames[start:stop]))
+    batches = windows.close(None)
+    assert [b.packets for b in batches] == [20_000] * 3
+    for batch in batches:
+        row = dict(zip(TRAFFIC_COLUMNS, batch.values[0].tolist(), strict=True))
+        assert row["network_packets_src_count"] == 20_000
+        assert row["network_ports_src_count"] == 20_000
+    windows.add(packets((14.5, udp(B, A))))
+    assert [b.packets for b in windows.close(None)] == [0, 1]
