@@ -28,6 +28,7 @@ test: setup .venv/.test
 	@$(BIN)/python -m pytest $(ARGS)
 
 soak: setup .venv/.test
+	@$(PIP) install --editable '.[soak]'
 	@$(BIN)/python -m pytest -m soak $(ARGS)
 
 lint: setup .venv/.test

@@ -114,6 +114,7 @@ setup(
             "types-PyYAML",
             "types-psutil",
         ],
+        "soak": ["atheris~=3.0"],
     },
     entry_points={
         "console_scripts": [

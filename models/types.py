@@ -21,8 +21,6 @@ U32 = NDArray[np.uint32]
 U8 = NDArray[np.uint8]
 Bool = NDArray[np.bool_]
 
-BLOCK_PADDING = 128  # bytes
-
 
 class Severity(IntEnum):
     """Severity of an OPC UA StatusCode: its two top bits (OPC UA Part 4, 7.39)."""
@@ -121,10 +119,7 @@ class TagBatch:
 
 @dataclass(frozen=True, slots=True)
 class PacketBlock:
-    """Raw packets in the order they were captured; n packets share one buffer.
-
-    At least `BLOCK_PADDING` spare bytes behind the last packet spare the parser a copy.
-    """
+    """Raw packets in the order they were captured; n packets share one buffer."""
 
     data: U8  # (bytes,)
     offset: I64  # (n,) start of each packet in `data`

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cellwatch.models.features.packets import Packets, parse
+from cellwatch.models.features.packets import Packets
 from cellwatch.models.features.protocols.assembly import COUNTS, new_state
 from cellwatch.models.features.protocols.codes import (
     ARRAY,
@@ -31,11 +31,11 @@ from cellwatch.models.features.protocols.codes import (
 from cellwatch.models.features.protocols.compiled import frozen
 from cellwatch.models.features.protocols.streams import Segments, follow
 from cellwatch.models.features.protocols.topics import PLACES
-from cellwatch.models.types import F64, I64, U8, U32, PacketBlock
+from cellwatch.models.types import F64, I64, U8, U32
 
 __all__ = [
     "ARRAY", "CONTROL", "EXCEPTION", "NUMERIC", "READ", "REQUEST", "RESPONSE", "STRING", "WRITE", "Dissector",
-    "Messages", "prepare",
+    "Messages",
 ]  # fmt: skip
 I32 = NDArray[np.int32]
 
@@ -109,12 +109,3 @@ class Dissector:
             text = [row["text"][: row["length"]].tobytes().decode("utf-8", "replace") for row in rows]
             self._names += tuple(text)
         return self._names
-
-
-def prepare() -> None:
-    """Compile the parsers, which takes about a minute once, or load them from disk, which takes a second.
-
-    Else the first block of packets waits for it.
-    """
-    none, sizes = np.zeros(0, np.int64), np.zeros(0, np.uint32)
-    Dissector().messages(parse(PacketBlock(np.zeros(0, np.uint8), none, sizes, sizes, none, 1)))

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from cellwatch.models.types import BLOCK_PADDING, I64, U32, PacketBlock
+from cellwatch.models.types import I64, U32, PacketBlock
 from cellwatch.nodes.drivers import records
 
 PCAP_MAGIC = {
@@ -87,7 +87,7 @@ class Decoder:
         if self.damage:
             return []
         size = len(self._rest) + len(chunk)
-        raw = b"".join((self._rest, chunk, bytes(BLOCK_PADDING)))
+        raw = b"".join((self._rest, chunk))
         position = 0
         blocks: list[PacketBlock] = []
         again = True

@@ -16,7 +16,7 @@ import struct
 
 import numpy as np
 
-from cellwatch.models.types import BLOCK_PADDING, PacketBlock
+from cellwatch.models.types import PacketBlock
 from cellwatch.nodes.drivers import records
 
 # linux/if_packet.h, linux/if_arp.h, asm-generic/socket.h
@@ -109,9 +109,7 @@ class Ring:
         return taken
 
     def _packets(self, start: int, size: int, count: int, first: int) -> PacketBlock:
-        raw = np.empty(size + BLOCK_PADDING, np.uint8)
-        raw[:size] = self._bytes[start : start + size]
-        raw[size:] = 0
+        raw = self._bytes[start : start + size].copy()
         at, time_ns = np.empty(count, np.int64), np.empty(count, np.int64)
         length, wire = np.empty(count, np.uint32), np.empty(count, np.uint32)
         if not records.ring_packets(raw, first, count, at, length, wire, time_ns):

@@ -372,6 +372,6 @@ def test_nothing_is_read_outside_the_buffer(seed: bytes, edits: list[tuple[int, 
         for b in decoder.feed(bytes(raw[start : start + chunk])):
             end = b.offset + b.length
             assert (b.offset >= 0).all()
-            assert (end <= len(b.data) - 128).all()
+            assert (end <= len(b.data)).all()
             assert (b.time_ns >= 0).all()
     decoder.finish()

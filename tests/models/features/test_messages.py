@@ -279,7 +279,6 @@ def test_segments_that_wait_are_few() -> None:
 
 
 def test_nothing_yields_nothing() -> None:
-    ms.prepare()
     empty = PacketBlock(*(np.zeros(0, t) for t in (np.uint8, np.int64, np.uint32, np.uint32, np.int64)), 1)
     assert len(Dissector().messages(parse(empty))) == 0
 

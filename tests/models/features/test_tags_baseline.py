@@ -199,10 +199,9 @@ def test_json_round_trip_and_alignment() -> None:
 
 def test_schema_id_follows_names_and_units_and_mismatch_names_both() -> None:
     schema = default_schema()
-    assert len(schema.names) == 76
     assert schema == default_schema()
     assert len(schema.schema_id) == 16
-    other = Schema(schema.names, ("1",) * 76)
+    other = Schema(schema.names, ("1",) * len(schema.names))
     assert other.schema_id != schema.schema_id
     with pytest.raises(SchemaMismatchError, match=f"{other.schema_id}.*{schema.schema_id}"):
         schema.require(other.schema_id, "model m1")
