@@ -60,7 +60,9 @@ def parser() -> argparse.ArgumentParser:
     live.add_argument(
         "--duration-hint", type=float, metavar="S", help="length of the run; open labels end there"
     )
-    live.add_argument("--speed", type=float, default=1.0, help="replay: divide the file's time step by this")
+    live.add_argument(
+        "--speed", type=float, default=1.0, help="scenario: 1 .. 1000 without traffic; replay: any above 0"
+    )
     live.add_argument("--commission-rows", type=int, default=400, help="replay: rows that count as benign")
     live.add_argument("--plc", default="PLC1", help="replay: name of the PLC")
     return args
@@ -185,7 +187,7 @@ def _standalone(args: argparse.Namespace, arguments: list[str]) -> int:
     seconds = args.duration
     if args.replay is None:
         plan, _ = _plan(args)
-        seconds = seconds or plan.duration_s
+        seconds = seconds or plan.duration_s / _speed(args)
         if sys.stdout.isatty():
             console.out.print(f"[bold]{plan.name}[/]  {plan.about}", soft_wrap=True)
     return console.attend(without_duration(arguments), seconds)
@@ -225,10 +227,20 @@ def _live(args: argparse.Namespace) -> int:
         asyncio.run(live.run_replay(replay, options))
     else:
         plan, seed = _plan(args)
-        options = live.Options(seed, args.port, args.labels, args.duration_hint, security)
+        speed = _speed(args)
+        options = live.Options(seed, args.port, args.labels, args.duration_hint, security, speed=speed)
         options.sinks = sinks.open_sinks(args.fifo, args.pcap, args.interface, args.namespace)
         asyncio.run(live.run_cell(plan, options))
     return 0
+
+
+def _speed(args: argparse.Namespace) -> int:
+    """Speed of a scenario; ValueError for one that cannot be had."""
+    if args.speed not in range(1, 1001):
+        raise ValueError(f"--speed {args.speed:g}: a scenario runs at a whole number of 1 to 1000")
+    if args.speed > 1 and (args.fifo or args.pcap or args.interface or args.namespace):
+        raise ValueError("--speed above 1 is for the process alone: leave out where the traffic goes")
+    return int(args.speed)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from cellwatch.plc_sim import chaos
-from cellwatch.plc_sim.cell import SCAN_NS, Cell
+from cellwatch.plc_sim.cell import SCAN_NS, Cell, Step
 from cellwatch.plc_sim.incidents import OPEN_END_NS, Incident
 from cellwatch.plc_sim.namespace import MIRROR
 from cellwatch.plc_sim.network import Network
@@ -48,6 +48,7 @@ class Options:
     duration_hint_s: float | None = None
     security: Security = field(default_factory=Security)
     sinks: list[Sink] = field(default_factory=list)
+    speed: int = 1  # plant seconds a second; above 1 the time of the plant runs ahead of the clock
 
 
 class Live:
@@ -212,7 +213,7 @@ async def _run_cell(live: Live, scenario: Scenario, options: Options) -> None:
         await _scan_loop(live, cell, servers)
     finally:
         if live.started.is_set():
-            cell.close_labels(time.time_ns())
+            cell.close_labels(time.time_ns() if options.speed == 1 else cell.time_ns)
             live.labels = cell.labels
             live.write_labels()
         live.end("stopped")
@@ -232,12 +233,15 @@ async def _scan_loop(live: Live, cell: Cell, servers: SiteServers) -> None:
                 due += behind
             if await live.until(live.stopped, due - time.monotonic()):
                 return
-            now = time.time_ns()
+            now = time.time_ns() if live.options.speed == 1 else cell.time_ns
             if cell.zero_ns is None and live.started.is_set():
                 cell.start(now)
                 live.begin(now, cell.labels)
             trouble.begin_due(now)
-            step = cell.scan(max(now, cell.time_ns + 1))
+            if live.options.speed == 1:
+                step = cell.scan(max(now, cell.time_ns + 1))
+            else:
+                step = await _scans(cell, live.options.speed)
             elapsed_s = time.monotonic() - begin
             await servers.publish(cell.time_ns, elapsed_s, step.values, step.status, step.alarms)
             live.send(step.frames)
@@ -249,6 +253,21 @@ async def _scan_loop(live: Live, cell: Cell, servers: SiteServers) -> None:
                 _announce(live, cell, step.relabelled)
     finally:
         await trouble.end()
+
+
+async def _scans(cell: Cell, n: int) -> Step:
+    """`n` cycles in the time of the plant as one: the last values, and every event."""
+    steps: list[Step] = []
+    for i in range(n):
+        if i % 50 == 49:
+            await asyncio.sleep(0)  # clients are served in between
+        steps.append(cell.scan(cell.time_ns + SCAN_NS))
+    return replace(
+        steps[-1],
+        alarms=tuple(alarm for step in steps for alarm in step.alarms),
+        entered_safe=tuple(plc for step in steps for plc in step.entered_safe),
+        relabelled=tuple(i for step in steps for i in step.relabelled),
+    )
 
 
 class _Trouble:
@@ -275,7 +294,9 @@ class _Trouble:
             self.begun += 1
             server = self.servers.plcs[step.plc or self.cell.site.plcs[0]]
             self.tasks.append(
-                asyncio.create_task(chaos.run(step.name, server, step.duration_s, self.live.say_now))
+                asyncio.create_task(
+                    chaos.run(step.name, server, step.duration_s / self.live.options.speed, self.live.say_now)
+                )
             )
 
     async def end(self) -> None:
@@ -289,7 +310,7 @@ def _announce_open_ends(live: Live, cell: Cell) -> None:
     hint = live.options.duration_hint_s
     opened = [i for i, label in enumerate(cell.labels) if label.end_ns == OPEN_END_NS]
     if hint is not None:
-        end_ns = live.zero_ns + round(hint * 1e9)
+        end_ns = live.zero_ns + round(hint * live.options.speed * 1e9)
         for i in opened:
             cell.labels[i] = replace(cell.labels[i], end_ns=max(end_ns, cell.labels[i].onset_ns))
     _announce(live, cell, opened)

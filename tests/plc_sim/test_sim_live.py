@@ -168,6 +168,24 @@ def test_secured_server_lets_in_only_its_user(live_plant, tmp_path):
         assert plant.stop()[0] == 0
 
 
+def test_a_fast_plant_lives_more_seconds_than_the_clock_and_labels_them_so(live_plant):
+    with live_plant("--speed", 20, "--seed", 1) as plant:
+        begun = plant.start()["at_ns"]
+        first = plant.wait("incident")
+
+        async def times():
+            async with live_plant.connected(plant) as (_, tag):
+                node = await tag("LIT101")
+                one = (await node.read_data_value()).SourceTimestamp
+                await asyncio.sleep(1.0)
+                return one, (await node.read_data_value()).SourceTimestamp
+
+        one, other = asyncio.run(times())
+        assert (other - one).total_seconds() > 3.0
+        assert first["onset_ns"] - begun > 10e9  # as the scenario says, in the time of the plant
+        assert plant.stop()[0] == 0
+
+
 @pytest.mark.parametrize(
     ("args", "expected"),
     [
@@ -179,6 +197,10 @@ def test_secured_server_lets_in_only_its_user(live_plant, tmp_path):
         (["--user", "cell"], "--password-env"),
         (["--fifo", __file__], "is not a FIFO"),
         (["--replay", "missing.csv"], "missing.csv: cannot be read"),
+        (["--speed", "0.5"], "whole number of 1 to 1000"),
+        (["--speed", "2000"], "whole number of 1 to 1000"),
+        (["--speed", "nan"], "whole number of 1 to 1000"),
+        (["--speed", "10", "--pcap", "x.pcap"], "process alone"),
     ],
 )
 def test_bad_options_are_one_line_and_exit_2(args, expected, capsys, monkeypatch):
