@@ -32,7 +32,7 @@ from cellwatch.models.features.packets import parse
 from cellwatch.models.features.schema import default_schema
 from cellwatch.models.features.traffic import TrafficWindows
 from cellwatch.models.features.window import FeatureAssembler, windows_from_recording
-from cellwatch.models.types import BLOCK_PADDING, FeatureWindow, PacketBlock
+from cellwatch.models.types import FeatureWindow, PacketBlock
 from cellwatch.nodes import training
 from cellwatch.plc_sim import scenario
 from cellwatch.plc_sim.attacks import ATTACKS
@@ -43,7 +43,7 @@ ONSETS_S, LASTS_S, RUN_S = (20, 75, 130), 30, 170.0
 LIFE = ("firmware_update", "technician_scan", "shift_change", "backup")
 LIFE_S = 300.0
 MEDIUM, LOW, EASY = 0.5, 0.0, 0.99
-JUDGED = 1_000_000  # seeds of the runs that are judged begin here
+JUDGED = 2_000_000  # seeds of the runs that are judged begin here
 COMMISSION_S = 600.0
 
 Rows = NDArray[np.float32]
@@ -79,7 +79,7 @@ def windows(recording: Recording, window_s: float, assembler: FeatureAssembler) 
     traffic = TrafficWindows(window_s, recording.devices)
     frames = recording.frames
     size = np.diff(frames.offset).astype(np.uint32)
-    data = np.concatenate([frames.data, np.zeros(BLOCK_PADDING, np.uint8)])
+    data = frames.data
     traffic.add(parse(PacketBlock(data, frames.offset[:-1], size, size, frames.time_ns, 1)))
     return windows_from_recording(assembler, catalogs, batches, traffic.close(None))
 

@@ -35,7 +35,7 @@ from scipy.stats import wasserstein_distance
 from cellwatch.models.features.columns import LOG_COLUMNS, NETWORK_COLUMNS
 from cellwatch.models.features.packets import parse
 from cellwatch.models.features.traffic import TrafficWindows
-from cellwatch.models.types import BLOCK_PADDING, PacketBlock
+from cellwatch.models.types import PacketBlock
 from cellwatch.plc_sim.frames import IDENT, SEQ, SPORT, SYN, Traffic, concat, put16, put32, stamp, tcp_frame
 from cellwatch.plc_sim.network import DEVICES, Network
 from cellwatch.plc_sim.network.hosts import ROLES
@@ -92,7 +92,7 @@ def simulated_windows(seconds: int, seed: int) -> tuple[pd.DataFrame, dict[str, 
         spent += time.process_time() - began
         packets += len(frames)
         size = np.diff(frames.offset).astype(np.uint32)
-        data = np.concatenate([frames.data, np.zeros(BLOCK_PADDING, np.uint8)])
+        data = frames.data
         windows.add(parse(PacketBlock(data, frames.offset[:-1], size, size, frames.time_ns, 1)))
         rows += windows.close(START_NS + (chunk + 1) * WINDOW_S * 10**9)
     names = [name for name in site.hosts if ROLES[name] not in OTHERS]

@@ -32,11 +32,17 @@ def extract(
     file: Annotated[
         Path, typer.Argument(help="pcap, pcapng (.gz too), or a table of DataSense (.csv.tar.xz).")
     ],
-    out: Annotated[Path, typer.Option("-o", "--output", help="Parquet file to write.")],
+    out: Annotated[
+        Path, typer.Option("-o", "--output", help="Parquet file to write; with --datasense also .csv.")
+    ],
     window: Annotated[float, typer.Option(min=0.1, max=3600.0, help="Window length, s.")] = 1.0,
     datasense: Annotated[
         bool, typer.Option("--datasense", help="DataSense's form: its 94 columns, 0 and [] for nothing.")
     ] = False,
+    schema: Annotated[
+        str,
+        typer.Option(help="Only the columns of a schema: FILE.json from `features select`, or datasense17."),
+    ] = "",
     labels: Annotated[
         Path | None,
         typer.Option(help="CSV, adds label1: NUMBER;0|1 for each packet, or start_ns,end_ns,label1 ..."),
@@ -55,11 +61,15 @@ def extract(
     from cellwatch.nodes.cli import out as screen
     from cellwatch.nodes.drivers.capture import CaptureError
 
-    if out.suffix != ".parquet":
-        raise fail(f"{out}: the table is written as parquet: name it {out.stem}.parquet")
+    if out.suffix != ".parquet" and not (datasense and out.suffix == ".csv"):
+        cure = f"name it {out.stem}.parquet (.csv is for --datasense)"
+        raise fail(f"{out}: the table is written as parquet: {cure}")
+    if datasense and schema:
+        raise fail("--datasense has 94 columns of its own: leave out --schema")
     try:
+        chosen = ff.read_schema(schema) if schema else None
         if ".csv" in file.suffixes[-3:]:
-            rows = ff.convert(file, out, as_datasense=datasense)
+            rows = ff.convert(file, out, as_datasense=datasense, schema=chosen)
             if as_json:
                 print_json({"rows": rows})
             else:
@@ -68,17 +78,22 @@ def extract(
         names = ff.read_devices(devices) if devices else None
         given = ff.read_labels(labels) if labels else None
         with _progress(file, quiet=as_json) as told:
-            done = ff.extract(file, out, window, names=names, labels=given, as_datasense=datasense, told=told)
+            done = ff.extract(
+                file, out, window, names=names, labels=given, as_datasense=datasense, schema=chosen, told=told
+            )
     except (CaptureError, ff.FeatureFileError, TableError, OSError) as error:
         raise fail(error) from None
     if done.damage:
         err.print(f"[yellow]{done.damage}; the windows before it are complete[/]", soft_wrap=True)
+    if done.unread:
+        err.print(f"[yellow]{done.unread:,} packets skipped: {done.strange}[/]", soft_wrap=True)
     if as_json:
         print_json({k: getattr(done, k) for k in ("packets", "malformed", "windows", "devices", "seconds")})
         return
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     rate = done.packets / max(done.seconds, 1e-9)
-    table.add_row("packets", f"{done.packets:,} ({done.malformed:,} malformed, {done.late:,} late)")
+    unread = f", {done.unread:,} unread" if done.unread else ""
+    table.add_row("packets", f"{done.packets:,} ({done.malformed:,} malformed, {done.late:,} late{unread})")
     marked = "" if done.malicious is None else f", {done.malicious:,} not benign"
     table.add_row("windows", f"{done.windows:,} of {window:g} s{marked}")
     table.add_row("devices", f"{done.devices:,}")

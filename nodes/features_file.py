@@ -28,7 +28,7 @@ from cellwatch.models.features.columns import (
     unit,
 )
 from cellwatch.models.features.packets import parse
-from cellwatch.models.features.schema import Schema
+from cellwatch.models.features.schema import Schema, named_schema
 from cellwatch.models.features.traffic import TrafficWindows
 from cellwatch.models.types import F32, I64, Bool, Ragged, TrafficBatch
 from cellwatch.nodes.drivers.capture import FileCapture
@@ -52,7 +52,7 @@ class FeatureFileError(ValueError):
 class Extracted:
     """What was read and written."""
 
-    packets: int
+    packets: int  # in the capture, unread ones included
     malformed: int
     windows: int
     devices: int
@@ -62,6 +62,8 @@ class Extracted:
     late: int
     skipped: int  # silent windows that a jump of the clock would have added
     unlisted: int  # rows left out in windows with too many devices
+    unread: int  # packets of a link type that is not supported
+    strange: str  # which one; "" if none
     damage: str
 
 
@@ -124,6 +126,29 @@ def read_labels(path: Path) -> Labels:
     return Labels(np.array(labels, dtype=bool))
 
 
+def read_schema(given: str) -> Schema:
+    """Schema of a file (.json, as `features select` writes it) or by name. Raises FeatureFileError."""
+    try:
+        if not given.endswith(".json"):
+            return named_schema(given)
+        return Schema.from_json(Path(given).read_text(encoding="utf-8"), given)
+    except (OSError, ValueError) as error:
+        raise FeatureFileError(f"{given}: {error}" if given not in str(error) else str(error)) from None
+
+
+def _chosen(columns: tuple[str, ...], schema: Schema | None) -> Schema:
+    """Schema of the columns of a table: all, or those of `schema`. Raises FeatureFileError."""
+    whole = Schema(columns, tuple(map(unit, columns)))
+    if schema is None:
+        return whole
+    try:
+        mine = whole.select(schema.names)
+        mine.require(schema.schema_id, "file")
+    except ValueError as error:
+        raise FeatureFileError(f"the table cannot have the columns of this schema: {error}") from None
+    return mine
+
+
 def extract(
     capture: Path,
     out: Path,
@@ -132,45 +157,57 @@ def extract(
     names: Mapping[str, str] | None = None,
     labels: Labels | None = None,
     as_datasense: bool = False,
+    schema: Schema | None = None,
     told: Told = lambda _bytes: None,
 ) -> Extracted:
-    """Write the windows of `capture` to the parquet file `out`; `told` hears how many bytes were read.
+    """Write the windows of `capture` to `out`; `told` hears how many bytes were read.
 
-    Raises FeatureFileError, and CaptureError when `capture` is none; then no file is left.
+    With `schema` only its columns, without lists. An `out` that ends in .csv needs `as_datasense`. Raises
+    FeatureFileError, and CaptureError when `capture` is none; then no file is left.
     """
     begun = time.perf_counter()
-    traffic = TrafficWindows(window_s, names, lists=True, max_empty=MAX_GAP)
-    sink = _Sink(out, traffic, as_datasense=as_datasense, labels=labels)
+    traffic = TrafficWindows(window_s, names, lists=schema is None, max_empty=MAX_GAP)
+    sink = _Sink(out, traffic, as_datasense=as_datasense, labels=labels, schema=schema)
     truth = labels.packets if labels is not None else None
-    done = 0
+    done = unread = 0
+    strange = ""
     try:
         with closing(FileCapture(capture)) as source:
             while not source.exhausted:
                 for block in source.read():
-                    packets = parse(block)
+                    n = len(block.time_ns)
                     if truth is not None:
-                        mine = truth[done : done + len(packets)]
-                        bad = packets.time_ns[: len(mine)][mine] // traffic.window_ns + 1
+                        mine = truth[done : done + n]
+                        bad = block.time_ns[: len(mine)][mine] // traffic.window_ns + 1
                         sink.malicious.update(np.unique(bad).tolist())
-                    done += len(packets)
+                    done += n
+                    told(int(block.length.sum()) + 16 * n)
+                    try:
+                        packets = parse(block)
+                    except ValueError as error:  # a link type nobody knows; the rest may be fine
+                        strange = str(error)
+                        unread += n
+                        continue
                     traffic.add(packets)
                     # The median: one packet with a wild time must not close the windows of all others.
                     for batch in traffic.close(int(np.median(block.time_ns) - LATENESS_S * 1e9)):
                         sink.add(batch)
-                    told(int(block.length.sum()) + 16 * len(packets))
             damage = source.damage
         for batch in traffic.close(None):
             sink.add(batch)
         if truth is not None and not damage:
             _require_as_many(len(truth), done)
+        if unread == done:
+            _require_readable(capture, strange)
         sink.finish()
     except BaseException:
         sink.drop()
         raise
     return Extracted(
-        done, traffic.malformed, len(sink.windows), len(sink.first), time.perf_counter() - begun, sink.rows,
+        done, traffic.malformed, len(sink.windows), len(sink.first) + len(sink.others),
+        time.perf_counter() - begun, sink.rows,
         len(sink.attacked) if labels is not None else None, traffic.late,
-        traffic.skipped, traffic.unlisted, damage,
+        traffic.skipped, traffic.unlisted, unread, strange, damage,
     )  # fmt: skip
 
 
@@ -179,11 +216,22 @@ def _require_as_many(labels: int, packets: int) -> None:
         raise FeatureFileError(f"{labels} labels for {packets} packets: these are another capture's labels")
 
 
+def _require_readable(capture: Path, strange: str) -> None:
+    if strange:
+        raise FeatureFileError(f"{capture}: no packet can be read: {strange}")
+
+
 class _Sink:
     """Rows to row groups of a parquet file."""
 
     def __init__(
-        self, path: Path, traffic: TrafficWindows, *, as_datasense: bool, labels: Labels | None
+        self,
+        path: Path,
+        traffic: TrafficWindows,
+        *,
+        as_datasense: bool,
+        labels: Labels | None,
+        schema: Schema | None,
     ) -> None:
         self.rows = 0
         self.windows = array("q")
@@ -191,23 +239,29 @@ class _Sink:
         self.attacked: set[int] = set()  # windows whose label is not benign
         names = traffic.names
         self.first = dict.fromkeys(names.values(), 0)  # device -> place of its first window
+        self.others: set[int] = set()  # hashes of the devices beyond MAX_GRID: a flood has many long names
         self._listed = frozenset(self.first)
         self._address = {name: key for key, name in reversed(names.items())}
         self._named = bool(names)
         self._window_ns = traffic.window_ns
         self._as_datasense = as_datasense
         self._labels = labels
+        self._lists = LIST_COLUMNS if schema is None else ()
+        self._schema = _chosen(TRAFFIC_COLUMNS, schema)
         self._parts: list[tuple[int, list[str], F32, Mapping[str, Ragged], int]] = []
         self._waiting = 0
         self._path = path
         self._part_path = path.with_name(path.name + ".part")
-        self._writer: pq.ParquetWriter | None = None
+        self._writer: pq.ParquetWriter | datasense.CsvWriter | None = None
 
     def add(self, batch: TrafficBatch) -> None:
         """Take the rows of a window, and silent rows for the devices of which it has none."""
         for device in batch.devices:
-            if device not in self.first and len(self.first) < MAX_GRID:
-                self.first[device] = len(self.windows)
+            if device not in self.first:
+                if len(self.first) < MAX_GRID:
+                    self.first[device] = len(self.windows)
+                else:
+                    self.others.add(hash(device))
         self.windows.append(batch.window_id)
         here = set(batch.devices)
         silent = [device for device in self.first if device not in here]
@@ -245,7 +299,7 @@ class _Sink:
         table = self._table()
         if self._writer is None:
             try:
-                self._writer = pq.ParquetWriter(self._part_path, table.schema)
+                self._writer = _writer(self._part_path, self._path.suffix, table.schema)
             except OSError as error:
                 raise FeatureFileError(f"{self._path}: cannot be written: {error}") from None
         if len(table):
@@ -276,17 +330,24 @@ class _Sink:
                 )
                 if name == "label1":
                     self.attacked.update(windows[[text != BENIGN for text in texts]].tolist())
-        for i, name in enumerate(TRAFFIC_COLUMNS):
-            columns[name] = pa.array(values[:, i])
-        for name in LIST_COLUMNS:
+        for name in self._schema.names:
+            columns[name] = pa.array(values[:, TRAFFIC_COLUMNS.index(name)])
+        for name in self._lists:
             columns[name] = _ragged([(p[3].get(name), p[4]) for p in parts])
         table = pa.table(columns)
         if self._as_datasense:
-            return datasense.from_ours(_with_period(table))
-        schema = Schema(TRAFFIC_COLUMNS, tuple(map(unit, TRAFFIC_COLUMNS)))
-        return table.replace_schema_metadata(
-            {"schema_id": schema.schema_id, "window_s": str(self._window_ns / 1e9)}
-        )
+            table, schema = datasense.from_ours(_with_period(table)), _chosen(datasense.NUMERIC, None)
+        else:
+            schema = self._schema
+        return _described(table, schema, self._window_ns / 1e9)
+
+
+def _writer(path: Path, suffix: str, schema: pa.Schema) -> pq.ParquetWriter | datasense.CsvWriter:
+    return datasense.CsvWriter(path) if suffix == ".csv" else pq.ParquetWriter(path, schema)
+
+
+def _described(table: pa.Table, schema: Schema, window_s: float) -> pa.Table:
+    return table.replace_schema_metadata({"schema_id": schema.schema_id, "window_s": str(window_s)})
 
 
 def _ragged(parts: list[tuple[Ragged | None, int]]) -> pa.Array:
@@ -311,11 +372,19 @@ def _with_period(table: pa.Table) -> pa.Table:
     return table.append_column("timestamp", pc.binary_join_element_wise(*ends, "_"))
 
 
-def convert(source: Path, out: Path, *, as_datasense: bool) -> int:
-    """Write a DataSense table as parquet, in our form or in its own; returns its rows."""
+def convert(source: Path, out: Path, *, as_datasense: bool, schema: Schema | None = None) -> int:
+    """Write a DataSense table in our form (with `schema` only its columns) or its own; returns its rows."""
     table = datasense.read(source)
+    window_s = datasense.window_s(table, source)
+    chosen = _chosen(datasense.NUMERIC, schema)
+    if not as_datasense:
+        table = datasense.to_ours(table)
+    if schema is not None:
+        table = table.select([*IDENTITY_COLUMNS, *chosen.names])
+    table = _described(table, chosen, window_s)
     try:
-        pq.write_table(table if as_datasense else datasense.to_ours(table), out)
+        with closing(_writer(out, out.suffix, table.schema)) as writer:
+            writer.write_table(table)
     except OSError as error:
         raise FeatureFileError(f"{out}: cannot be written: {error}") from None
     return len(table)

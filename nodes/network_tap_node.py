@@ -10,15 +10,21 @@ import json
 import os
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cellwatch_msgs.msg import TrafficBatch
 
 from cellwatch.models.features.packets import parse
-from cellwatch.models.features.traffic import TrafficWindows
-from cellwatch.nodes.drivers.capture import CaptureError, LiveSettings, PacedCapture, open_source
+from cellwatch.models.features.traffic import SET_BACK_NS, TrafficWindows
+from cellwatch.nodes.drivers.capture import (
+    CaptureError,
+    LiveCapture,
+    LiveSettings,
+    PacedCapture,
+    open_source,
+)
 from cellwatch.nodes.ros import convert
 from cellwatch.nodes.ros.node import ERROR, OK, WARN, CellNode, run
 from cellwatch.nodes.ros.params import param
@@ -51,31 +57,34 @@ class NetworkTapNode(CellNode):
         if p.source:
             load()  # no packet waits for machine code
         self.windows = TrafficWindows(p.window_s, json.loads(p.devices))
-        self.place = self._noted()
+        self.place = self._passed = self._noted()
         live = LiveSettings(promiscuous=p.promiscuous, snap=p.snap, blocks=p.ring_mib)
         self.capture = open_source(p.source, speed=p.speed, skip=self.place, live=live) if p.source else None
         self.is_file = isinstance(self.capture, PacedCapture)
         if self.place:
             self.get_logger().info(f"{p.source}: going on behind packet {self.place}")
         self.pub = self.publisher(TrafficBatch, "traffic")
-        self.ready: deque = deque(maxlen=64)
+        self.ready: deque = deque(maxlen=64)  # batches, and how far into the capture each goes
         self.lock = threading.Lock()
         self.packets = self.malformed = self.late = self.overflow = self.unread = 0
         self.ended = False
         self.trouble = self.strange = ""
+        self._unread: Counter[int] = Counter()  # by window, beyond those that are closed
         self._halted = threading.Event()
         self._drops_told = 0
 
     def start(self) -> None:
         self._halted.clear()
         if self.capture is not None:
-            self.since_ns = 0
+            # On an interface silence is news at once; a stream begins with its first packet.
+            self.since_ns = time.time_ns() if isinstance(self.capture, LiveCapture) else 0
             self.thread = threading.Thread(target=self._read, name="tap", daemon=True)
             self.thread.start()
 
     def _read(self) -> None:
         """Packets to windows, in a thread of its own: a capture at top speed must not stall the node."""
         lateness = int(self.params.lateness_s * 1e9)
+        behind = 0
         try:
             while not self._halted.is_set():
                 now = time.time_ns()
@@ -91,12 +100,20 @@ class NetworkTapNode(CellNode):
                     self.trouble = self.capture.damage
                     if self.trouble:  # blind: no window may say that nothing came
                         self.since_ns = time.time_ns()
-                if blocks:  # more may lie unread: the clock does not say yet what came
-                    now = min(now, self.windows.newest_ns)
-                self._stage(self.windows.close(now - lateness))
+                if blocks:
+                    newest = self.windows.newest_ns
+                    # Far behind ours: another clock, or an old capture through a FIFO. It goes on as it is.
+                    far = newest and now - newest > self.windows.window_ns + SET_BACK_NS
+                    behind = now - newest if far else 0
+                    now = min(now, newest)  # more may lie unread: the clock does not say yet what came
+                else:
+                    now -= behind
+                if self.since_ns or self.is_file:
+                    self._stage(self.windows.close(now - lateness))
         except (CaptureError, OSError) as error:
             self.trouble = str(error)
-        self._stage(self.windows.close(None))
+        if self.capture.exhausted:  # else the last window is seen in part only
+            self._stage(self.windows.close(None))
         self.trouble = self.trouble or self.capture.damage
         self.ended = True
 
@@ -106,22 +123,28 @@ class NetworkTapNode(CellNode):
         except ValueError as error:  # a link type nobody knows; the rest of the capture may be fine
             self.strange = f"{self.params.source}: {error}"
             self.unread += len(block.time_ns)
+            self._unread.update((block.time_ns // self.windows.window_ns + 1).tolist())
             return
+        steps = self.windows.clock_steps
         self.windows.add(packets)
+        if self.windows.clock_steps > steps:
+            self.since_ns = min(self.since_ns, int(block.time_ns.min()))
 
     def _stage(self, batches: list) -> None:
         with self.lock:
             for batch in batches:
+                unread = [window for window in self._unread if window <= batch.window_id]
+                self._passed += batch.packets + batch.late + sum(map(self._unread.pop, unread))
                 if batch.start_ns < self.since_ns:
                     continue  # seen in part only
                 self.overflow += len(self.ready) == self.ready.maxlen
-                self.ready.append(batch)
+                self.ready.append((batch, self._passed))
 
     def step(self) -> None:
         with self.lock:
             batches = list(self.ready)
             self.ready.clear()
-        for batch in batches:
+        for batch, place in batches:
             self.packets += batch.packets
             self.malformed += batch.malformed
             self.late += batch.late
@@ -129,7 +152,7 @@ class NetworkTapNode(CellNode):
             news = dropped - self._drops_told
             self._drops_told = dropped
             self.say(self.pub, convert.traffic_msg(replace(batch, dropped=news)))
-            self.place += batch.packets + batch.late
+            self.place = place
         if batches:
             self._note()
         trouble = self.trouble or self.strange
@@ -182,6 +205,7 @@ class NetworkTapNode(CellNode):
             "dropped": dropped + self.overflow,
             "frozen": getattr(self.capture, "frozen", 0),
             "unread": self.unread,
+            "clock_steps": self.windows.clock_steps,
             "ended": int(self.ended),
         }
         trouble = self.trouble or self.strange

@@ -58,7 +58,10 @@ def parser() -> argparse.ArgumentParser:
     )
     live.add_argument("--cert-dir", type=Path, help="folder for the self-signed certificate")
     live.add_argument(
-        "--duration-hint", type=float, metavar="S", help="length of the run; open labels end there"
+        "--duration-hint",
+        type=float,
+        metavar="S",
+        help="length of the run; until it is over, open labels end there",
     )
     live.add_argument(
         "--speed", type=float, default=1.0, help="scenario: 1 .. 1000 without traffic; replay: any above 0"
@@ -184,13 +187,14 @@ def _controlled() -> bool:
 
 def _standalone(args: argparse.Namespace, arguments: list[str]) -> int:
     """Start at once and run for the length of the scenario."""
-    seconds = args.duration
+    seconds, speed = args.duration, 1  # a replay's labels are in the time of the clock
     if args.replay is None:
         plan, _ = _plan(args)
-        seconds = seconds or plan.duration_s / _speed(args)
+        speed = _speed(args)
+        seconds = seconds or plan.duration_s / speed
         if sys.stdout.isatty():
             console.out.print(f"[bold]{plan.name}[/]  {plan.about}", soft_wrap=True)
-    return console.attend(without_duration(arguments), seconds)
+    return console.attend(without_duration(arguments), seconds, speed)
 
 
 def without_duration(arguments: list[str]) -> list[str]:

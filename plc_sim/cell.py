@@ -5,7 +5,7 @@ Both the offline `simulate` and the live process drive this one class; it reads 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,7 +16,7 @@ from cellwatch.plc_sim.frames import EMPTY, Frames, Traffic
 from cellwatch.plc_sim.incidents import OPEN_END_NS, Incident
 from cellwatch.plc_sim.network.network import Network
 from cellwatch.plc_sim.plcs.alarms import AlarmEvent
-from cellwatch.plc_sim.plcs.parts import SCAN_S, Refusal
+from cellwatch.plc_sim.plcs.parts import SAFE, SCAN_S, Refusal
 from cellwatch.plc_sim.process import Process
 from cellwatch.plc_sim.schedule import Event, Planned, Scenario, draw, draw_events
 from cellwatch.plc_sim.sites import SITES
@@ -34,7 +34,7 @@ class Step:
     frames: Frames  # of the time since the previous scan
     alarms: tuple[AlarmEvent, ...]
     entered_safe: tuple[str, ...]  # PLCs that went to their safe state in this scan
-    relabelled: tuple[int, ...] = ()  # labels that had been open and have an end now
+    relabelled: tuple[int, ...] = ()  # labels that a safe state left open or a reset gave an end
 
 
 class Cell:
@@ -52,6 +52,7 @@ class Cell:
         self.process = Process(self.site, rng_plant, rng_noise)
         self.tags = self.process.tags
         self._names = tuple(tag.name for tag in self.tags)
+        self._mode = {tag.device: i for i, tag in enumerate(self.tags) if tag.name.endswith("_MODE")}
         self._shown: dict[str, float] = dict.fromkeys(self._names, 0.0)
         self.zero_ns: int | None = None
         self.labels: list[Incident] = []
@@ -79,25 +80,19 @@ class Cell:
         for plc, tag, value in effects.writes:
             self.process.write(plc, tag, value)
         self._stop(effects.stopped)
-        relabelled = self._reset_after_a_while(time_ns)
+        self._reset_after_a_while(time_ns)
         skipped = {plc for plc, share in effects.skipped.items() if self._rng_attack.random() < share}
         seen = self.process.scan([*self._faults(time_ns), *effects.disturbances], skipped)
-        self._safe |= dict.fromkeys(seen.entered_safe, time_ns)
+        relabelled: list[int] = []
+        if self._safe:
+            relabelled += self._close_reset(seen.values, time_ns)
+        if seen.entered_safe:
+            relabelled += self._keep_open(seen.entered_safe, time_ns)
         self._shown = dict(zip(self._names, seen.values, strict=True)) | effects.shown
         values = tuple(self._shown.values()) if effects.shown else seen.values
         frames = self._frames(time_ns, traffic, effects)
         self.time_ns = time_ns
-        return Step(values, seen.status, frames, seen.alarms, seen.entered_safe, relabelled)
-
-    def keep_fault_open(self, time_ns: int) -> bool:
-        """Keep open the labels of faults on PLCs that just went to their safe state; true if one changed."""
-        changed = False
-        for i, label in enumerate(self.labels):
-            struck = self._safe.get(label.device) == self.time_ns
-            if struck and label.kind == "fault" and label.onset_ns <= time_ns < label.end_ns < OPEN_END_NS:
-                self.labels[i] = replace(label, end_ns=OPEN_END_NS)
-                changed = True
-        return changed
+        return Step(values, seen.status, frames, seen.alarms, seen.entered_safe, tuple(relabelled))
 
     def close_labels(self, end_ns: int) -> None:
         """End the labels that were open to the end of the run."""
@@ -161,25 +156,39 @@ class Cell:
                 self.process.start_plc(plc)
             self._stopped = stopped
 
-    def _reset_after_a_while(self, time_ns: int) -> tuple[int, ...]:
-        """Let the operator of the scenario, if there is one, take PLCs out of their safe state.
-
-        Returns the labels that end by it.
-        """
+    def _reset_after_a_while(self, time_ns: int) -> None:
+        """Let the operator of the scenario, if there is one, take PLCs out of their safe state."""
         if self.scenario.reset_s is None or self.zero_ns is None:
-            return ()
+            return
         patience = round(self.scenario.reset_s * 1e9)
-        ended: list[int] = []
-        for plc in [plc for plc, since in self._safe.items() if time_ns - since >= patience]:
+        for plc, since in self._safe.items():
+            if time_ns - since >= patience:
+                self.process.call(plc, "Reset")
+
+    def _keep_open(self, entered_safe: Sequence[str], time_ns: int) -> list[int]:
+        """Keep open the labels of faults on PLCs that just went to their safe state; returns those labels."""
+        self._safe |= dict.fromkeys(entered_safe, time_ns)
+        opened: list[int] = []
+        for i, label in enumerate(self.labels):
+            struck = label.kind == "fault" and label.device in entered_safe
+            if struck and label.onset_ns <= time_ns < label.end_ns < OPEN_END_NS:
+                self.labels[i] = replace(label, end_ns=OPEN_END_NS)
+                opened.append(i)
+        return opened
+
+    def _close_reset(self, values: Sequence[float], time_ns: int) -> list[int]:
+        """End the labels of PLCs that somebody took out of their safe state; returns those labels."""
+        reset = [plc for plc in self._safe if values[self._mode[plc]] != SAFE]
+        for plc in reset:
             del self._safe[plc]
-            self.process.call(plc, "Reset")
-            for i, (label, planned) in enumerate(zip(self.labels, self.planned, strict=True)):
-                if label.end_ns == OPEN_END_NS and label.device == plc:
-                    recovered = time_ns + round((planned.end_s - planned.removal_s) * 1e9)
-                    end = max(self.zero_ns + round(planned.end_s * 1e9), recovered)
-                    self.labels[i] = replace(label, end_ns=end)
-                    ended.append(i)
-        return tuple(ended)
+        ended: list[int] = []
+        for i, (label, planned) in enumerate(zip(self.labels, self.planned, strict=False)):
+            if label.end_ns == OPEN_END_NS and label.device in reset:
+                drawn = label.onset_ns + round((planned.end_s - planned.onset_s) * 1e9)
+                recovered = time_ns + round((planned.end_s - planned.removal_s) * 1e9)
+                self.labels[i] = replace(label, end_ns=max(drawn, recovered))
+                ended.append(i)
+        return ended
 
 
 def _add(traffic: Traffic, effects: Effects, more: Traffic, also: Effects) -> None:

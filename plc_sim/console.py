@@ -23,7 +23,7 @@ from cellwatch.plc_sim.faults import FAULTS
 
 out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 err = Console(stderr=True, highlight=False)
-GRACE_S = 10.0  # for the plant to end by itself
+GRACE_S = 10.0  # for the plant to end by itself, and again on SIGTERM
 
 
 def catalogue() -> dict[str, Any]:
@@ -94,10 +94,11 @@ def print_dataset(manifest: dict[str, Any], labels: dict[str, Any], folder: obje
     )
 
 
-def attend(arguments: list[str], seconds: float | None) -> int:
+def attend(arguments: list[str], seconds: float | None, speed: int) -> int:
     """Run the live plant as a child, start it at once, tell people what happens; returns the exit code.
 
     It ends after `seconds`, on Ctrl-C or SIGTERM. Where stdout is no terminal its JSON lines pass through.
+    The plant lives `speed` seconds a second.
     """
     child = subprocess.Popen(
         [sys.executable, "-m", "cellwatch.plc_sim", *arguments],
@@ -110,7 +111,7 @@ def attend(arguments: list[str], seconds: float | None) -> int:
     stopping = threading.Event()
     before = {s: signal.signal(s, lambda *_: stopping.set()) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
-        return _attend(child, seconds, stopping)
+        return _attend(child, seconds, speed, stopping)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -119,7 +120,9 @@ def attend(arguments: list[str], seconds: float | None) -> int:
         child.wait()
 
 
-def _attend(child: subprocess.Popen[str], seconds: float | None, stopping: threading.Event) -> int:
+def _attend(
+    child: subprocess.Popen[str], seconds: float | None, speed: int, stopping: threading.Event
+) -> int:
     assert child.stdin is not None
     assert child.stdout is not None
     assert child.stderr is not None
@@ -165,13 +168,13 @@ def _attend(child: subprocess.Popen[str], seconds: float | None, stopping: threa
                     narrator.hear(event)
             now = time.monotonic()
             if begun is not None and narrator is not None:
-                narrator.at(now - begun)
+                narrator.at((now - begun) * speed)
             over = seconds is not None and begun is not None and now - begun >= seconds
             if ending is None and (over or stopping.is_set()):
                 ending = now
                 child.stdin.close()
             if ending is not None and now - ending > GRACE_S:
-                os.killpg(child.pid, signal.SIGTERM)
+                os.killpg(child.pid, signal.SIGKILL if now - ending > 2.0 * GRACE_S else signal.SIGTERM)
     code = child.wait()
     for reader in readers:
         reader.join(1.0)

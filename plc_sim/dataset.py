@@ -8,7 +8,8 @@
 | `labels.csv`    | a row per window, `label1` ... `label4` and `label_full` spelled like DataSense's     |
 | `manifest.json` | scenario, seed, versions, devices, tags, size and SHA-256 of each file; written last  |
 
-The same scenario, seed and windows give the same bytes.
+A row of tags is stamped with the end of its scan: window `[start, end)` has the frames of that time and the
+rows with `start < time_ns <= end`. The same scenario, seed and windows give the same bytes.
 """
 
 from __future__ import annotations

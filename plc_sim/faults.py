@@ -1,7 +1,7 @@
 """Process faults: how each one changes the process or a reading.
 
-A fault has a `size` between 0 (mild, still clearly visible) and 1 (severe). `recovery_s` after its removal
-the unit is back within its normal spread, and only then its label ends.
+A fault has a `size` between 0 (mild, still clearly visible) and 1 (severe). Some time after its removal
+(`recovers_in`) the unit is back within its normal spread, and only then its label ends.
 """
 
 from __future__ import annotations
@@ -50,7 +50,12 @@ class Fault:
     cause: Callable[[float, float], Disturbance]  # amount, seconds since onset
     about: str
     sites: tuple[str, ...] = FACTORY
-    recovery_s: float = 10.0
+    recovery_s: float = 10.0  # at least
+    recovery_share: float = 0.0  # of its duration, for one that grows as long as it lasts
+
+    def recovers_in(self, duration_s: float) -> float:
+        """Seconds from the removal to the end of the label, after a fault of this length."""
+        return max(self.recovery_s, self.recovery_share * duration_s)
 
     def amount(self, size: float) -> float:
         """Strength for a size of 0..1."""
@@ -99,6 +104,7 @@ FAULTS: dict[str, Fault] = {
         _level_sensor_drift,
         "LIT101 reads this many % too high, and as much more every second",
         BOTH,
+        recovery_share=0.6,
     ),
     "heater_element_open": Fault(
         "EIT101",

@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,7 @@ class Live:
         self.labels: list[Incident] = []
         self.frames = 0
         self.late = 0  # scans that began more than one cycle late
+        self.now_ns: Callable[[], int] = time.time_ns  # the time of the plant
 
     def say(self, event: str, **fields: object) -> None:
         """One JSON line on stdout; a reader that is gone ends the run."""
@@ -75,7 +76,7 @@ class Live:
 
     def say_now(self, event: str, **fields: object) -> None:
         """Say an event of this moment."""
-        self.say(event, **fields, at_ns=time.time_ns())
+        self.say(event, **fields, at_ns=self.now_ns())
 
     def namespace(self) -> dict[str, Any]:
         """Where the frames can be seen, if they go to a namespace of our own."""
@@ -143,7 +144,7 @@ class Live:
         unread = {type(sink).__name__: sink.unread for sink in self.options.sinks}
         self.say(
             "end",
-            at_ns=time.time_ns(),
+            at_ns=self.now_ns(),
             reason=reason,
             frames=self.frames,
             unread=unread,
@@ -183,17 +184,19 @@ async def run_cell(scenario: Scenario, options: Options) -> None:
 async def _run_cell(live: Live, scenario: Scenario, options: Options) -> None:
     attacked = any(slot.kind == "attack" for slot in scenario.incidents)  # they act on the process, too
     cell = Cell(scenario, options.seed, time.time_ns(), network=attacked or bool(options.sinks))
+    if options.speed > 1:
+        live.now_ns = lambda: cell.time_ns
 
     def take_write(plc: str, tag: str, value: float) -> int:
         refusal = cell.write(plc, tag, value)
         if not refusal:
-            live.say("write", plc=plc, tag=tag, value=value, at_ns=time.time_ns())
+            live.say_now("write", plc=plc, tag=tag, value=value)
         return int(refusal)
 
     def take_call(plc: str, method: str, arguments: Sequence[float]) -> int:
         refusal = cell.process.call(plc, method, arguments)
         if not refusal:
-            live.say("call", plc=plc, method=method, arguments=list(arguments), at_ns=time.time_ns())
+            live.say_now("call", plc=plc, method=method, arguments=list(arguments))
         return int(refusal)
 
     rng = np.random.default_rng(options.seed)
@@ -213,7 +216,7 @@ async def _run_cell(live: Live, scenario: Scenario, options: Options) -> None:
         await _scan_loop(live, cell, servers)
     finally:
         if live.started.is_set():
-            cell.close_labels(time.time_ns() if options.speed == 1 else cell.time_ns)
+            cell.close_labels(live.now_ns())
             live.labels = cell.labels
             live.write_labels()
         live.end("stopped")
@@ -233,7 +236,7 @@ async def _scan_loop(live: Live, cell: Cell, servers: SiteServers) -> None:
                 due += behind
             if await live.until(live.stopped, due - time.monotonic()):
                 return
-            now = time.time_ns() if live.options.speed == 1 else cell.time_ns
+            now = live.now_ns()
             if cell.zero_ns is None and live.started.is_set():
                 cell.start(now)
                 live.begin(now, cell.labels)
@@ -247,8 +250,6 @@ async def _scan_loop(live: Live, cell: Cell, servers: SiteServers) -> None:
             live.send(step.frames)
             for plc in step.entered_safe:
                 live.say("safe_state", plc=plc, at_ns=cell.time_ns)
-            if step.entered_safe and cell.keep_fault_open(cell.time_ns):
-                _announce_open_ends(live, cell)
             if step.relabelled:
                 _announce(live, cell, step.relabelled)
     finally:
@@ -266,7 +267,7 @@ async def _scans(cell: Cell, n: int) -> Step:
         steps[-1],
         alarms=tuple(alarm for step in steps for alarm in step.alarms),
         entered_safe=tuple(plc for step in steps for plc in step.entered_safe),
-        relabelled=tuple(i for step in steps for i in step.relabelled),
+        relabelled=tuple(dict.fromkeys(i for step in steps for i in step.relabelled)),
     )
 
 
@@ -306,21 +307,19 @@ class _Trouble:
         await asyncio.gather(*self.tasks, return_exceptions=True)
 
 
-def _announce_open_ends(live: Live, cell: Cell) -> None:
+def _announce(live: Live, cell: Cell, changed: Sequence[int]) -> None:
+    """Tell new ends of labels; one that is open ends where the run is said to end."""
     hint = live.options.duration_hint_s
-    opened = [i for i, label in enumerate(cell.labels) if label.end_ns == OPEN_END_NS]
+    live.labels = list(cell.labels)
     if hint is not None:
         end_ns = live.zero_ns + round(hint * live.options.speed * 1e9)
-        for i in opened:
-            cell.labels[i] = replace(cell.labels[i], end_ns=max(end_ns, cell.labels[i].onset_ns))
-    _announce(live, cell, opened)
-
-
-def _announce(live: Live, cell: Cell, changed: Sequence[int]) -> None:
-    live.labels = cell.labels
+        live.labels = [
+            replace(label, end_ns=max(end_ns, label.onset_ns)) if label.end_ns == OPEN_END_NS else label
+            for label in cell.labels
+        ]
     live.write_labels()
     for i in changed:
-        live.say("incident_end", name=cell.labels[i].name, end_ns=cell.labels[i].end_ns)
+        live.say("incident_end", name=live.labels[i].name, end_ns=live.labels[i].end_ns)
 
 
 async def run_replay(replay: Replay, options: Options) -> None:

@@ -71,8 +71,6 @@ class Playback:
         bursts = [each for each in cell.chaos if each.name == "bad_quality_burst"]  # the rest acts on servers
         for k in range(1, self.n + 1):
             step = cell.scan(self.start_ns + k * SCAN_NS)
-            if step.entered_safe:
-                cell.keep_fault_open(cell.time_ns)
             lost = [burst.plc for burst in bursts if burst.at_s <= k * SCAN_S < burst.at_s + burst.duration_s]
             yield replace(step, status=self._bad(step.status, lost)) if lost else step
 

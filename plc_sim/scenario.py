@@ -35,6 +35,7 @@ Every wrong key or value is refused with file, line and what is allowed.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -46,7 +47,7 @@ from cellwatch.plc_sim.attacks import ATTACKS
 from cellwatch.plc_sim.chaos import CHAOS
 from cellwatch.plc_sim.faults import FAULTS
 from cellwatch.plc_sim.network.activities import ACTIVITIES
-from cellwatch.plc_sim.schedule import MAC_OF, Moment, Planned, Scenario, Slot, draw, hittable, recovery_s
+from cellwatch.plc_sim.schedule import MAC_OF, Moment, Planned, Scenario, Slot, draw, hittable, longest_s
 from cellwatch.plc_sim.seeds import TRAINING_FIRST
 from cellwatch.plc_sim.sites import SITES
 
@@ -153,20 +154,19 @@ class _Reader:
             chaos=self.chaos(fields.get("chaos")),
         )
         self.check_window(result, fields.get("onset_s", root))
-        if "duration_s" in fields:
-            self.check_end(result, fields, pairs)
+        self.check_end(result, fields, pairs)
         return result
 
     def check_window(self, plan: Scenario, node: yaml.Node) -> None:
         """Refuse an onset window that cannot hold its incidents."""
         free = [slot for slot in plan.incidents if slot.at_s is None]
-        lengths = [s.duration_s[1] + recovery_s(s.kind, s.choices) + plan.gap_s for s in free]
+        lengths = [longest_s(slot, plan.site) + plan.gap_s for slot in free]
         last = min(lengths, default=0.0) if plan.order == "shuffled" else (lengths[-1] if lengths else 0.0)
         need, have = sum(lengths) - last, plan.onset_s[1] - plan.onset_s[0]
         if need > have:
             raise self.fail(
                 node,
-                f"impossible schedule: {len(free)} incidents with recovery after faults and gaps need an "
+                f"impossible schedule: {len(free)} incidents with recoveries and gaps need an "
                 f"onset window of {need:g} s, onset_s gives {have:g} s",
             )
 
@@ -174,21 +174,20 @@ class _Reader:
         self, plan: Scenario, fields: dict[str, yaml.Node], pairs: Sequence[tuple[yaml.Node, Slot]]
     ) -> None:
         """Refuse what would still go on, or only begin, after the end."""
+        length = f"duration_s is {plan.duration_s:g}" + ("" if "duration_s" in fields else " by default")
         for node, slot in pairs:
             begin = plan.onset_s[1] if slot.at_s is None else slot.at_s[1]
             if begin + slot.duration_s[1] > plan.duration_s:
                 raise self.fail(
                     node,
-                    f"impossible schedule: it may last until {begin + slot.duration_s[1]:g} s, "
-                    f"duration_s is {plan.duration_s:g}",
+                    f"impossible schedule: it may last until {begin + slot.duration_s[1]:g} s, {length}",
                 )
         for key, moments in (("activities", plan.activities), ("chaos", plan.chaos)):
             late = [each for each in moments if each.at_s[1] > plan.duration_s]
             if late:
                 raise self.fail(
                     fields[key],
-                    f"impossible schedule: {late[0].name} may begin at {late[0].at_s[1]:g} s, "
-                    f"duration_s is {plan.duration_s:g}",
+                    f"impossible schedule: {late[0].name} may begin at {late[0].at_s[1]:g} s, {length}",
                 )
 
     def slots(self, node: yaml.Node) -> list[Slot]:
@@ -278,14 +277,20 @@ class _Reader:
         for each in self.sequence(node):
             fields = self.mapping(each, keys, required=("step", "at_s", "duration_s"))
             plcs = SITES[self.site].plcs
-            found.append(
-                Moment(
-                    self.choice(fields, "step", tuple(CHAOS), ""),
-                    self.span(fields["at_s"], 0.0, LONGEST_S),
-                    self.number(fields["duration_s"], 0.1, LONGEST_S),
-                    self.choice(fields, "plc", plcs, plcs[0]),
-                )
+            step = Moment(
+                self.choice(fields, "step", tuple(CHAOS), ""),
+                self.span(fields["at_s"], 0.0, LONGEST_S),
+                self.number(fields["duration_s"], 0.1, LONGEST_S),
+                self.choice(fields, "plc", plcs, plcs[0]),
             )
+            for other in found:
+                if step.plc == other.plc and step.may_meet(other):
+                    raise self.fail(
+                        each,
+                        f"impossible schedule: {step.name} may overlap {other.name} on {step.plc}; "
+                        "a server takes one step at a time",
+                    )
+            found.append(step)
         return tuple(found)
 
     def mapping(
@@ -338,7 +343,10 @@ class _Reader:
     def number(
         self, node: yaml.Node, low: float, high: float, *, whole: bool = False, instead: str = ""
     ) -> float:
-        value: Any = yaml.safe_load(node.value) if isinstance(node, yaml.ScalarNode) else None
+        value: Any = None
+        if isinstance(node, yaml.ScalarNode):
+            with suppress(yaml.YAMLError, ValueError):  # "[1", a 99th month: not a number either
+                value = yaml.safe_load(node.value)
         kind = int if whole else int | float
         if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
             noun, text = ("whole number", "{:.0f}".format) if whole else ("number", "{:g}".format)

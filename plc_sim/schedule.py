@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cellwatch.plc_sim.attacks import ATTACKS, Attack
-from cellwatch.plc_sim.faults import FAULTS, Fault
+from cellwatch.plc_sim.attacks import ATTACKS
+from cellwatch.plc_sim.faults import FAULTS
 from cellwatch.plc_sim.incidents import Incident
 from cellwatch.plc_sim.network.hosts import ATTACKERS
 from cellwatch.plc_sim.sites import SITES
@@ -38,6 +38,13 @@ class Moment:
     at_s: tuple[float, float]
     duration_s: float = 0.0  # of chaos
     plc: str = ""  # whose server the chaos strikes
+
+    def may_meet(self, other: Moment) -> bool:
+        """Whether both may go on at one time, or one begin as the other ends."""
+        return (
+            self.at_s[0] <= other.at_s[1] + other.duration_s
+            and other.at_s[0] <= self.at_s[1] + self.duration_s
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +76,7 @@ class Planned:
     type: str
     onset_s: float
     removal_s: float  # the cause is gone
-    end_s: float  # the label ends: removal, and for a fault the recovery
+    end_s: float  # the label ends: removal and recovery
     size: float
     target: str
     attackers: tuple[str, ...] = ()
@@ -120,7 +127,7 @@ def draw(scenario: Scenario, rng: np.random.Generator) -> tuple[Planned, ...]:
     drawn = [_what(slot, scenario, rng) for slot in free]
     occupied = [p.end_s + scenario.gap_s for p in drawn]
     low, high = scenario.onset_s
-    spare = high - low - sum(occupied[:-1])
+    spare = max(high - low - sum(occupied[:-1]), 0.0)  # a full window may come out at -1e-15
     starts = np.sort(rng.uniform(0.0, spare, size=len(drawn)))
     planned: list[Planned] = []
     before = low
@@ -142,10 +149,16 @@ def draw_events(moments: Sequence[Moment], rng: np.random.Generator) -> tuple[Ev
     return tuple(sorted(drawn, key=lambda each: each.at_s))
 
 
-def recovery_s(kind: str, choices: Sequence[str]) -> float:
-    """Longest time from removal to the end of the label, over the choices of a slot."""
-    table: Mapping[str, Fault | Attack] = FAULTS if kind == "fault" else ATTACKS
-    return max(table[name].recovery_s for name in choices)
+def longest_s(slot: Slot, site: str) -> float:
+    """Longest time from the onset to the end of the label, over all that a slot may become."""
+    duration, size = slot.duration_s[1], slot.size[1]
+    if slot.kind == "fault":
+        return duration + max(FAULTS[name].recovers_in(duration) for name in slot.choices)
+    return duration + max(
+        ATTACKS[name].recovers_in(target, duration, size)
+        for name in slot.choices
+        for target in hittable(name, site, slot.targets)
+    )
 
 
 def _what(slot: Slot, scenario: Scenario, rng: np.random.Generator) -> Planned:
@@ -153,12 +166,13 @@ def _what(slot: Slot, scenario: Scenario, rng: np.random.Generator) -> Planned:
     kind_of = slot.choices[int(rng.integers(len(slot.choices)))]
     duration = float(rng.uniform(*slot.duration_s))
     size = float(rng.uniform(*slot.size))
-    end = duration + recovery_s(slot.kind, (kind_of,))
     if slot.kind == "fault":
         device = FAULTS[kind_of].device
+        end = duration + FAULTS[kind_of].recovers_in(duration)
         return Planned("fault", kind_of, 0.0, duration, end, size, device, victims=(device,))
     targets = hittable(kind_of, scenario.site, slot.targets)
     target = targets[int(rng.integers(len(targets)))]
+    end = duration + ATTACKS[kind_of].recovers_in(target, duration, size)
     wanted = slot.attackers or scenario.attackers
     attackers = ATTACKS[kind_of].cast(rng)
     if wanted and not ATTACKS[kind_of].sources:

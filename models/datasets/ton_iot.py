@@ -1,7 +1,7 @@
 """TON_IoT telemetry: a table a device, seconds since the epoch, `type` names the attack or is `normal`.
 
-Alsaedi et al., IEEE Access 2020, 8, 165130. Texts (`high`, `low`) become the place of the
-word in the alphabet.
+Alsaedi et al., IEEE Access 2020, 8, 165130. `false` and `true` are 0 and 1, other texts
+(`high`, `low`) the place of the word in the alphabet; an empty cell is no sample.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 from cellwatch.models.datasets.stream import TagStream, columns, numbers, stream
 from cellwatch.models.types import F64, TagInfo
 
+_TRUTH = {"false": 0.0, "true": 1.0, "": np.nan}
 _NOT_SENSORS = ("ts", "date", "time", "label", "type")
 
 
@@ -29,8 +30,9 @@ def read(path: Path) -> TagStream:
 
 
 def _values(cells: Sequence[str]) -> F64:
+    lower = [cell.lower() for cell in cells]
     try:
-        return np.array([float(cell) if cell else np.nan for cell in cells])
+        return np.array([float(_TRUTH.get(cell, cell)) for cell in lower])
     except ValueError:
-        words = {word: float(i) for i, word in enumerate(sorted({cell.lower() for cell in cells}))}
-        return np.array([words[cell.lower()] for cell in cells])
+        words = {word: float(i) for i, word in enumerate(sorted({*lower} - {""}))} | {"": np.nan}
+        return np.array([words[cell] for cell in lower])

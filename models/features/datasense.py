@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import csv
 import lzma
+import math
 import tarfile
+from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -146,11 +148,31 @@ def stamped(times: pa.Array) -> pa.Array:
     return pc.strftime(micro, format="%Y-%m-%dT%H:%M:%SZ")
 
 
-def write_csv(table: pa.Table, path: Path) -> None:
-    """Write a table in DataSense's form as its own CSV."""
-    columns = [table[name].to_pylist() for name in DATASENSE_COLUMNS]
-    with path.open("w", newline="") as handle:
-        writer = csv.writer(handle, lineterminator="\n")
-        writer.writerow(DATASENSE_COLUMNS)
+def window_s(table: pa.Table, whose: Path) -> float:
+    """Length of the windows in s, by the first row; NaN for a table without rows. Raises TableError."""
+    if not len(table):
+        return math.nan
+    try:
+        start, end = (datetime.fromisoformat(table[f"timestamp_{e}"][0].as_py()) for e in ("start", "end"))
+        return (end - start).total_seconds()
+    except (TypeError, ValueError) as error:
+        raise TableError(f"{whose}: not a table of DataSense: {error}") from None
+
+
+class CsvWriter:
+    """Writes tables in DataSense's form, one behind the other, as its own CSV."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("w", newline="", encoding="utf-8")
+        self._rows = csv.writer(self._file, lineterminator="\n")
+        self._rows.writerow(DATASENSE_COLUMNS)
+
+    def write_table(self, table: pa.Table) -> None:
+        """Append the rows of `table`."""
+        columns = [table[name].to_pylist() for name in DATASENSE_COLUMNS]
         for row in zip(*columns, strict=True):
-            writer.writerow([cell if isinstance(cell, str) else repr(cell) for cell in row])
+            self._rows.writerow([cell if isinstance(cell, str) else repr(cell) for cell in row])
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()

@@ -91,7 +91,7 @@ class FlowTables:
                 self._before = int(time_ns[0])  # the first packet follows none: its time-delta is 0
             self._grow(len(time_ns))
             rows = int(self._used[0])
-            self.late += fold.fold(  # type: ignore[call-arg]
+            self.late += fold.fold(
                 self._flow_index, *_arrays(self._flows), self._slot_index, *_arrays(self._slots), self._used,
                 self._alias, slots[start : start + STEP], self._window_ns, self.closed, self._before, *part,
             )  # fmt: skip

@@ -11,12 +11,18 @@ received. A flow is looked up once a packet; a slot only when a flow is new.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-from numba import njit
 
-from cellwatch.models.features.columns import QUANTITIES
+from cellwatch.models.features.columns import FLAGS, QUANTITIES
+from cellwatch.models.features.protocols.compiled import entry
 
-Q = len(QUANTITIES)
+_entry: Any = entry  # these functions have no types
+# Numbers, not len(...): what is compiled is kept on disk, and only a change in this file makes it new.
+Q = 10
+if (len(QUANTITIES), len(FLAGS)) != (Q, 6):
+    raise ImportError("models/features/fold.py does not fit the quantities and flags of columns.py")
 COUNT, SUM, SQUARE, LOW, HIGH = range(5)  # of quantity q at 5 * q
 FLAG = 5 * Q  # six, in the order of columns.FLAGS
 PACKETS, SENT, RECEIVED, FRAGMENTS = range(FLAG + 6, FLAG + 10)
@@ -30,12 +36,12 @@ _FIRST, _LAST = np.iinfo(np.int64).max, np.iinfo(np.int64).min
 # In compiled code whole rows are copied word by word: numba takes a second to compile one slice assignment.
 
 
-@njit(cache=True)
+@_entry
 def _mixed(h, word):
     return (h ^ (h >> np.uint64(32)) ^ word) * np.uint64(0x9E3779B97F4A7C15)
 
 
-@njit(cache=True)
+@_entry
 def _place(index, keys, key):
     """Place in `index` of the row of `keys` that equals `key`, or of the free cell where it belongs."""
     h = np.uint64(0)
@@ -56,7 +62,7 @@ def _place(index, keys, key):
     return at
 
 
-@njit(cache=True)
+@_entry
 def _is_group(mac, hi, lo):
     """No device: group MACs; without a MAC the unspecified, multicast and limited broadcast addresses."""
     if mac != 0:
@@ -66,7 +72,7 @@ def _is_group(mac, hi, lo):
     return hi >> np.uint64(56) == 0xFF or (hi == 0 and lo == 0)
 
 
-@njit(cache=True)
+@_entry
 def _slot(index, keys, stats, first, last, gaps, used, alias, key, mac, hi, lo, window):
     """Slot of a device in a window, made if it is new; -1 for a group address."""
     if _is_group(mac, hi, lo):
@@ -97,7 +103,7 @@ def _slot(index, keys, stats, first, last, gaps, used, alias, key, mac, hi, lo, 
     return np.int64(index[at])
 
 
-@njit(cache=True)
+@_entry
 def fold(
     flow_index, flow_keys, flow_slots, flow_last, flow_count,
     slot_index, slot_keys, stats, first, last, gaps, used, alias, packet_slots,
@@ -202,7 +208,7 @@ def fold(
     return late
 
 
-@njit(cache=True)
+@_entry
 def reindex(index, keys, rows):
     for at in range(index.shape[0]):
         index[at] = EMPTY
@@ -210,7 +216,7 @@ def reindex(index, keys, rows):
         index[_place(index, keys, keys[row])] = row
 
 
-@njit(cache=True)
+@_entry
 def first_rows(index, keys, came, rows, times):
     """Places of the rows of `keys` (n, k) that differ, and the sum of `came` of each; returns how many."""
     used = 0
@@ -225,7 +231,7 @@ def first_rows(index, keys, came, rows, times):
     return used
 
 
-@njit(cache=True)
+@_entry
 def _note(index, keys, bits, counts, used, key, side):
     """Count one thing of a slot: once in all, once on each side. Returns whether it is new."""
     at = _place(index, keys, key)
@@ -248,7 +254,7 @@ def _note(index, keys, bits, counts, used, key, side):
     return new
 
 
-@njit(cache=True)
+@_entry
 def distinct(flow_keys, flow_slots, slot_keys, counts, index, keys, bits, known_index, known, known_used):
     """What is distinct in each slot, over flows in the order of their windows; returns the things found."""
     used = np.zeros(1, np.int64)

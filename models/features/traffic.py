@@ -8,7 +8,7 @@ multiples of their length since the epoch. What each column means: docs/features
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from ipaddress import ip_address
 from itertools import pairwise
 
@@ -32,7 +32,11 @@ from cellwatch.models.features.industrial import DATA_TYPES, TYPE_BITS, MessageW
 from cellwatch.models.features.packets import U64, Packets
 from cellwatch.models.types import F32, F64, I64, U8, Ragged, TrafficBatch
 
-__all__ = ["COUNT_COLUMNS", "NETWORK_COLUMNS", "TRAFFIC_COLUMNS", "TrafficWindows"]
+__all__ = ["COUNT_COLUMNS", "NETWORK_COLUMNS", "SET_BACK_NS", "TRAFFIC_COLUMNS", "TrafficWindows"]
+
+SET_BACK_NS = (
+    10_000_000_000  # older than what is closed by more: not late, another time. No lateness is longer
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,10 @@ class TrafficWindows:
     flood with forged addresses must not fill the memory): named devices first, then those with most
     packets; the rest is counted in `unlisted`. With `lists`, the batches carry the list columns. `late`
     counts packets whose window was closed already, `malformed` broken ones.
+
+    When packets are older than the closed windows by more than a window and `SET_BACK_NS`, and go on there
+    for a whole window, the clock was set back: all is closed and begins anew with the next whole window
+    (`clock_steps`).
     """
 
     def __init__(
@@ -71,23 +79,25 @@ class TrafficWindows:
         if not window_s > 0:
             raise ValueError(f"window of {window_s} s: must be longer than 0")
         self.window_ns = round(window_s * 1e9)
-        self.names = {key.lower(): name for key, name in (names or {}).items()}
+        self.names = {_canonical(key): name for key, name in (names or {}).items()}
         self.max_devices = max_devices
         self.max_empty = max_empty
         self.lists = lists
-        self.packets = self.malformed = self.unlisted = self.skipped = 0
+        self.packets = self.malformed = self.unlisted = self.skipped = self.clock_steps = 0
         self._flows = FlowTables(self.window_ns, _alias(self.names))
         self._messages = MessageWindows()
         self._closed: int | None = None  # last window closed: its id (end / length)
         self._broken: dict[int, int] = {}  # malformed by window
         self._reported_late = 0
-        self._newest_ns = 0
+        self._newest_ns: int | None = None
+        self._back_ns: int | None = None  # where packets went on that are far behind what is closed
+        self._flushed: list[TrafficBatch] = []  # of the time before the clock was set back
         self._texts: dict[tuple[int, int, int], str] = {}
 
     @property
     def newest_ns(self) -> int:
         """Time of the newest packet, 0 before the first."""
-        return self._newest_ns
+        return self._newest_ns or 0
 
     @property
     def late(self) -> int:
@@ -96,17 +106,44 @@ class TrafficWindows:
 
     def add(self, packets: Packets) -> None:
         """Take in packets, in the order of the capture."""
+        start = self._set_back(packets.time_ns)
+        if start is None:
+            self._take(packets)
+            return
+        self._take(_part(packets, slice(0, start)))
+        self._flushed += self._close(None)
+        self.clock_steps += 1
+        self._newest_ns = self._back_ns = None
+        self._closed = self._flows.closed = int(packets.time_ns[start]) // self.window_ns + 1  # seen in part
+        self._take(_part(packets, slice(start, None)))
+
+    def _set_back(self, time_ns: I64) -> int | None:
+        """Place of the first packet of a clock that was set back; None while nothing shows that."""
+        limit = (self._flows.closed - 1) * self.window_ns - SET_BACK_NS
+        if self._closed is None or not len(time_ns) or time_ns[-1] >= limit:
+            self._back_ns = None if len(time_ns) else self._back_ns
+            return None
+        near = np.flatnonzero(time_ns >= limit)
+        start = int(near[-1]) + 1 if len(near) else 0
+        if start or self._back_ns is None:
+            self._back_ns = int(time_ns[start])
+        self._back_ns = min(self._back_ns, int(time_ns[-1]))
+        return start if time_ns[-1] - self._back_ns >= self.window_ns else None
+
+    def _take(self, packets: Packets) -> None:
         n = len(packets)
         if not n:
             return
         self.packets += n
-        self._newest_ns = max(self._newest_ns, int(packets.time_ns.max()))
+        newest = int(packets.time_ns.max())
+        self._newest_ns = newest if self._newest_ns is None else max(self._newest_ns, newest)
         broken = np.flatnonzero(packets.malformed)
         if len(broken):
             self.malformed += len(broken)
             ids, counts = np.unique(packets.time_ns[broken] // self.window_ns + 1, return_counts=True)
             for key, count in zip(ids.tolist(), counts.tolist(), strict=True):
-                self._broken[key] = self._broken.get(key, 0) + count
+                if key > self._flows.closed:
+                    self._broken[key] = self._broken.get(key, 0) + count
         slots = self._flows.add(packets)
         self._messages.add(packets, slots)
 
@@ -114,10 +151,14 @@ class TrafficWindows:
         """Batches of all windows that end at or before `until_ns` (None: of all), oldest first.
 
         Windows without a packet yield a batch without rows, at most `max_empty` in one call (more:
-        `skipped`).
+        `skipped`). Those from before the clock was set back come first.
         """
+        before, self._flushed = self._flushed, []
+        return before + self._close(until_ns)
+
+    def _close(self, until_ns: int | None) -> list[TrafficBatch]:
         if until_ns is None:
-            if not self._newest_ns:
+            if self._newest_ns is None:
                 return []
             until_ns = (self._newest_ns // self.window_ns + 1) * self.window_ns
         last = until_ns // self.window_ns
@@ -126,7 +167,7 @@ class TrafficWindows:
         ready = bool(self._flows.oldest) and self._flows.oldest <= last
         if not ready and self._closed is None:
             # Nothing has come yet; from now on a window without packets is known to be empty.
-            if last > 0 and self._newest_ns == 0:
+            if last > 0 and self._newest_ns is None:
                 self._closed = self._flows.closed = last
             return []
         found = self._tables(last) if ready else {}
@@ -278,6 +319,27 @@ def _alias(names: Mapping[str, str]) -> U64:
         if key is not None and first.setdefault(name, key) != key:
             rows.append((*key, *first[name]))
     return np.array(rows, dtype=np.uint64).reshape(-1, 6)
+
+
+def _canonical(text: str) -> str:
+    """A MAC or IP address as we write it; anything else in lower case."""
+    key = _key(text)
+    if key is None:
+        return text.lower()
+    return pk.mac(key[0]) if key[0] else pk.address(key[1], key[2])
+
+
+def _part(packets: Packets, pick: slice) -> Packets:
+    columns = {f.name: getattr(packets, f.name)[pick] for f in fields(packets) if f.name != "block"}
+    b = packets.block
+    block = replace(
+        b,
+        offset=b.offset[pick],
+        length=b.length[pick],
+        wire_length=b.wire_length[pick],
+        time_ns=b.time_ns[pick],
+    )
+    return Packets(**columns, block=block)
 
 
 def _key(text: str) -> tuple[int, int, int] | None:

@@ -163,9 +163,11 @@ class CellNode(LifecycleNode):
     def tell_health(self, level: bytes | None = None, text: str = "") -> None:
         counters: dict[str, object] = {}
         if level is None:
-            level, text, counters = (
-                self.health() if self.active or self._subs or self._pubs else (OK, "unconfigured", {})
-            )
+            level, text = OK, "unconfigured"
+            if self.active or self._subs or self._pubs:
+                level, text, counters = self.health()
+                if not self.active:  # not at work, so nothing is wrong with it yet
+                    level, text = OK, "inactive"
         counters |= {"pid": os.getpid(), "active": int(self.active), "publish_errors": self.publish_errors}
         status = DiagnosticStatus(
             level=level, name=self.get_name(), message=text, hardware_id=f"cellwatch:{self.get_namespace()}"

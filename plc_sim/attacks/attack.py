@@ -183,7 +183,9 @@ class Attack:
     run: Callable[[Scene], Running]
     peers: Callable[[str], tuple[str, ...]] = _alone  # other devices that suffer with the target
     sources: tuple[str, ...] = ()  # attackers that it always needs; () = any one
-    recovery_s: float = 0.0  # the label goes on this long after the end: the process still suffers
+    # The label goes on after the end, as the process still suffers: target -> seconds at least, and share of
+    # the duration at size 1.
+    recovery: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -193,6 +195,11 @@ class Attack:
     def victims(self, target: str, site: Site) -> tuple[str, ...]:
         """Devices of the site that this attack on `target` is seen on: the target first."""
         return (target, *(name for name in self.peers(target) if name in site.hosts))
+
+    def recovers_in(self, target: str, duration_s: float, size: float) -> float:
+        """Seconds from the attack's end to the end of the label."""
+        least_s, share = self.recovery.get(target, (0.0, 0.0))
+        return max(least_s, share * size * duration_s)
 
     def cast(self, rng: np.random.Generator) -> tuple[str, ...]:
         """Draw who attacks: names of attackers."""

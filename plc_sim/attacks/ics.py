@@ -338,31 +338,36 @@ class PlcStop(Session):
 
 
 _PLCS = {"bench": ("PLC1",), "factory": ("PLC1", "PLC2", "PLC3", "PLC4")}
-_PROCESS_S = 20.0  # until the process has settled again
+# Until the process has settled again; the tanks of unit 200 and the bearing of unit 300 take longest.
+_SETTLED = {
+    "PLC1": (20.0, 0.0), "PLC2": (140.0, 0.0), "PLC3": (150.0, 0.0), "PLC4": (30.0, 0.0),
+    "MB401": (30.0, 0.0),
+}  # fmt: skip
+_RESTARTED = _SETTLED | {"PLC2": (140.0, 4.5), "PLC3": (180.0, 4.2), "PLC4": (30.0, 0.75)}
 
 ATTACKS = (
     Attack(
         "ics", "false-data-injection", "T0856", "a PLC reads a value that is not so",
-        _PLCS, FalseData, recovery_s=_PROCESS_S,
+        _PLCS, FalseData, recovery=_SETTLED,
     ),
     Attack(
         "ics", "set-point-change", "T0836", "a set-point creeps away",
-        _PLCS, SetPointChange, recovery_s=_PROCESS_S,
+        _PLCS, SetPointChange, recovery=_SETTLED,
     ),
     Attack(
         "ics", "replay", "T0832", "clients see old values while the process moves on",
-        _PLCS, Replay, lambda target: (peer_of(target),), recovery_s=_PROCESS_S,
+        _PLCS, Replay, lambda target: (peer_of(target),), recovery=_SETTLED,
     ),
     Attack(
         "ics", "rogue-client", "T0848", "an unknown OPC UA client browses, reads and writes",
-        _PLCS, RogueClient,
+        _PLCS, RogueClient, recovery=_SETTLED,
     ),
     Attack(
         "ics", "modbus-write-flood", "T0806", "the compressor's set-point register is written at random",
-        {"factory": ("MB401",)}, ModbusWriteFlood, lambda _target: ("PLC4",), recovery_s=_PROCESS_S,
+        {"factory": ("MB401",)}, ModbusWriteFlood, lambda _target: ("PLC4",), recovery=_SETTLED,
     ),
     Attack(
         "ics", "plc-stop", "T0858", "the program of a PLC is stopped",
-        _PLCS, PlcStop, recovery_s=_PROCESS_S,
+        _PLCS, PlcStop, recovery=_RESTARTED,
     ),
 )  # fmt: skip

@@ -203,7 +203,7 @@ class Network:
         """Let the frames of relayed pairs take the way over their attacker."""
         ways: dict[bytes, Host] = {}  # destination and source MAC -> relaying attacker
         for pair, attacker in self.relay.items():
-            a, b = (self.hosts[name].mac for name in pair)
+            a, b = (self.hosts[name].mac for name in sorted(pair))  # the order of a set is not fixed
             ways[a + b] = ways[b + a] = self.hosts[attacker]
         out: list[Single] = []
         for time, frame in singles:

@@ -49,7 +49,6 @@ class Refusal(IntEnum):
     NONE = 0
     NOT_WRITABLE = 0x803B0000
     OUT_OF_RANGE = 0x803C0000
-    TYPE_MISMATCH = 0x80740000
     LOCKED = 0x801F0000  # Bad_UserAccessDenied
     UNKNOWN = 0x80340000  # Bad_NodeIdUnknown
     UNKNOWN_METHOD = 0x80750000  # Bad_MethodInvalid

@@ -21,7 +21,6 @@ from cellwatch.plc_sim.plcs.parts import (
     Loop,
     Mode,
     Program,
-    Refusal,
     pi,
 )
 from cellwatch.plc_sim.units.heated_tank import Action, Readings
@@ -111,9 +110,3 @@ PROGRAM = Program(
         Deviation("TIT101", "TIC101_SP", limit=4.0, delay_s=20.0),
     ),
 )
-
-
-def write(state: PlcState, tag: str, value: float) -> tuple[PlcState, Refusal]:
-    """Take a write from the network: new memory, or the old one and why it was refused."""
-    after, refusal = PROGRAM.write(state, tag, value)
-    return after, refusal

@@ -72,6 +72,7 @@ class SiteServers:
             "certificate": str(first.certificate) if first.certificate else None,
         }
         if self.modbus is not None:
+            self.modbus.publish(values[self._span[MODBUS_PLC]])
             ready["modbus"] = await self.modbus.start()
         if self.mqtt is not None:
             ready["mqtt"] = await self._start_mqtt(self.mqtt)

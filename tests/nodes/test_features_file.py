@@ -17,17 +17,19 @@ from cellwatch.models.features import datasense
 from cellwatch.models.features.columns import (
     COUNT_COLUMNS,
     DATASENSE_COLUMNS,
+    IDENTITY_COLUMNS,
     INDUSTRIAL_COLUMNS,
     LIST_COLUMNS,
     TRAFFIC_COLUMNS,
+    unit,
 )
 from cellwatch.models.features.packets import parse
-from cellwatch.models.features.schema import default_schema
+from cellwatch.models.features.schema import DATASENSE17, Schema, default_schema
 from cellwatch.models.features.traffic import TrafficWindows
 from cellwatch.models.features.window import FeatureAssembler
 from cellwatch.nodes.cli import app
 from cellwatch.nodes.drivers.capture import FifoCapture, read_all
-from cellwatch.nodes.features_file import extract, read_devices, read_labels
+from cellwatch.nodes.features_file import MAX_GRID, extract, read_devices, read_labels
 
 DATA = Path(os.environ.get("CELLWATCH_DATA", Path(__file__).parents[3] / "shared" / "data"))
 LEMAY = DATA / "lemay_modbus"
@@ -177,6 +179,130 @@ def test_a_damaged_capture_is_read_up_to_the_damage(capture: Path, tmp_path: Pat
     assert 0 < packets < sum(len(b.time_ns) for b in read_all(capture))
     sent = np.nansum(pq.read_table(out)["network_packets_src_count"].to_numpy())
     assert 0 < sent <= packets
+
+
+def block_of(kind: int, body: bytes) -> bytes:
+    """A block of a pcapng file."""
+    body += bytes(-len(body) % 4)
+    size = struct.pack("<I", 12 + len(body))
+    return struct.pack("<I", kind) + size + body + size
+
+
+def pcapng(links: list[int], packets: list[tuple[int, int, bytes]]) -> bytes:
+    """A pcapng file with interfaces of `links` and packets of (interface, s, frame)."""
+    out = block_of(0x0A0D0D0A, struct.pack("<IHHq", 0x1A2B3C4D, 1, 0, -1))
+    for link in links:
+        out += block_of(1, struct.pack("<HHI", link, 0, 65535))
+    for interface, at, frame in packets:
+        high, low = divmod(at * 1_000_000, 1 << 32)
+        size = len(frame)
+        out += block_of(6, struct.pack("<IIIII", interface, high, low, size, size) + frame)
+    return out
+
+
+def frame(source: int) -> bytes:
+    """A broadcast of one station."""
+    return b"\xff" * 6 + (0x02 << 40 | source).to_bytes(6, "big") + b"\x88\xb5" + bytes(46)
+
+
+def test_packets_of_an_unknown_link_type_are_skipped_and_told(tmp_path: Path) -> None:
+    """Wi-Fi (105) beside Ethernet, seconds apart; labels belong to the packets by their number."""
+    mixed, labels, out = tmp_path / "m.pcapng", tmp_path / "labels.csv", tmp_path / "w.parquet"
+    at = [(0, 1000), (1, 1001), (1, 1001), (0, 1002), (0, 1003)]
+    mixed.write_bytes(pcapng([1, 105], [(interface, s, frame(1)) for interface, s in at]))
+    labels.write_text("1;0\n2;0\n3;0\n4;1\n5;0\n")
+    code, said, warned = command(mixed, "-o", out, "--labels", labels, "--json")
+    assert code == 0
+    figures = json.loads(said)
+    assert list(figures) == ["packets", "malformed", "windows", "devices", "seconds"]
+    assert figures["packets"] == 5
+    assert "2 packets skipped: link type 105" in " ".join(warned.split())
+    assert "2 unread" in command(mixed, "-o", out, "--labels", labels)[1]
+    table = pq.read_table(out)
+    starts = table["timestamp_start"].to_numpy().astype(np.int64) // S
+    counts = dict(zip(starts.tolist(), table["network_packets_all_count"].to_pylist(), strict=True))
+    assert counts == {1000: 1, 1001: 0, 1002: 1, 1003: 1}
+    found = dict(zip(starts.tolist(), table["label1"].to_pylist(), strict=True))
+    assert [s for s, label in found.items() if label == "attack"] == [1002]
+
+
+def test_a_capture_without_a_readable_packet_is_one_clear_line(tmp_path: Path) -> None:
+    strange = tmp_path / "wifi.pcapng"
+    strange.write_bytes(pcapng([105], [(0, 1000, frame(1))]))
+    code, _, said = command(strange, "-o", tmp_path / "x.parquet")
+    assert code == 2
+    assert "wifi.pcapng: no packet can be read: link type 105" in " ".join(said.split())
+    assert [p.name for p in tmp_path.iterdir()] == ["wifi.pcapng"]
+
+
+def test_every_device_is_counted_also_beyond_the_grid(tmp_path: Path) -> None:
+    many, out = tmp_path / "many.pcapng", tmp_path / "w.parquet"
+    count = MAX_GRID + 300
+    packets = [(0, 1000 + i // 500, frame(i)) for i in range(count)]
+    many.write_bytes(pcapng([1], packets + packets[-200:]))
+    code, said, _ = command(many, "-o", out, "--json")
+    assert code == 0
+    assert json.loads(said)["devices"] == count == len(set(pq.read_table(out)["device_mac"].to_pylist()))
+
+
+def described(path: Path) -> tuple[str, str]:
+    about = pq.read_schema(path).metadata
+    return about[b"schema_id"].decode(), about[b"window_s"].decode()
+
+
+def test_every_table_says_its_schema_and_window(capture: Path, tmp_path: Path) -> None:
+    whole = Schema(TRAFFIC_COLUMNS, tuple(map(unit, TRAFFIC_COLUMNS)))
+    theirs = whole.select(datasense.NUMERIC)
+    ours, form = tmp_path / "ours.parquet", tmp_path / "form.parquet"
+    assert command(capture, "--window", 10, "-o", ours)[0] == 0
+    assert described(ours) == (whole.schema_id, "10.0")
+    assert command(capture, "--window", 10, "-o", form, "--datasense")[0] == 0
+    assert described(form) == (theirs.schema_id, "10.0")
+    # As CSV it is a table of DataSense, which reads back with the same values, and says its window.
+    text, again = tmp_path / "form.csv", tmp_path / "again.parquet"
+    assert command(capture, "--window", 10, "-o", text, "--datasense")[0] == 0
+    assert datasense.read(text).equals(pq.read_table(form))
+    for extra in ((), ("--datasense",)):
+        assert command(text, "-o", again, *extra)[0] == 0
+        assert described(again) == (theirs.schema_id, "10.0")
+    copy = tmp_path / "copy.csv"
+    assert command(text, "-o", copy, "--datasense")[0] == 0
+    assert copy.read_bytes() == text.read_bytes()
+
+
+def test_a_schema_selects_the_columns(capture: Path, tmp_path: Path) -> None:
+    whole, few, out = tmp_path / "whole.parquet", tmp_path / "few.json", tmp_path / "few.parquet"
+    names = ("network_ttl_min", "industrial_writes_count", "network_macs_all_count")
+    mine = default_schema().select(names)
+    few.write_text(mine.to_json())
+    assert command(capture, "--window", 10, "-o", whole)[0] == 0
+    assert command(capture, "--window", 10, "-o", out, "--schema", few)[0] == 0
+    who = ["device_mac", "timestamp_start", "timestamp_end"]
+    assert pq.read_table(out).equals(pq.read_table(whole).select([*who, *names]))
+    assert described(out)[0] == mine.schema_id
+    seventeen = ("--schema", "datasense17")
+    assert command(capture, "--window", 10, "-o", out, *seventeen)[0] == 0
+    assert pq.read_table(out).column_names == [*who, *DATASENSE17]
+    # A table of DataSense has no industrial columns.
+    text = tmp_path / "form.csv"
+    assert command(capture, "--window", 10, "-o", text, "--datasense")[0] == 0
+    assert command(text, "-o", out, *seventeen)[0] == 0
+    assert pq.read_table(out).column_names == [*IDENTITY_COLUMNS, *DATASENSE17]
+    before = {p.name for p in tmp_path.iterdir()}
+    changed = tmp_path / "changed.json"
+    changed.write_text(few.read_text().replace("_ttl_min", "_ttl_max"))
+    for source, schema, words in (
+        (text, few, "industrial_writes_count"),
+        (capture, "default", "sensor_samples_count"),
+        (capture, "other", "datasense17"),
+        (capture, tmp_path / "absent.json", "absent.json"),
+        (capture, changed, "changed.json"),
+    ):
+        code, _, said = command(source, "-o", tmp_path / "x.parquet", "--schema", schema)
+        assert code == 2
+        assert words in said
+    assert command(capture, "-o", tmp_path / "x.parquet", "--datasense", *seventeen)[0] == 2
+    assert {p.name for p in tmp_path.iterdir()} == before | {"changed.json"}
 
 
 def test_an_empty_capture_is_an_empty_table(tmp_path: Path) -> None:

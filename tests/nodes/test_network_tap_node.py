@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from rclpy.parameter import Parameter  # noqa: E402
 
 from cellwatch.nodes.network_tap_node import NetworkTapNode  # noqa: E402
 from cellwatch.nodes.ros.node import ERROR, OK  # noqa: E402
+from cellwatch.nodes.warm import load  # noqa: E402
 
 FRAME = bytes.fromhex("02000000000202000000000188b5").ljust(60, b"\0")
 
@@ -26,6 +28,7 @@ FRAME = bytes.fromhex("02000000000202000000000188b5").ljust(60, b"\0")
 def _ros(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "OFF")
     monkeypatch.setenv("CELLWATCH_PARENT", "4711")
+    load()  # nothing here waits for machine code
     rclpy.init()
     yield
     rclpy.try_shutdown()
@@ -218,4 +221,94 @@ def test_packets_that_lie_unread_are_not_late(monkeypatch: pytest.MonkeyPatch) -
     until(tap, lambda: bool(tap.said) and tap.said[-1].packets == 0)  # by the clock, once all is read
     assert sum(m.late for m in tap.said) == 0
     assert total(tap) >= 1900  # all but the first window, which is seen in part
+    tap.crash()
+
+
+def test_the_place_counts_what_was_unread_and_what_the_queue_lost(tmp_path: Path) -> None:
+    path, place = tmp_path / "x.pcap", tmp_path / "tap.json"
+    raw = capture_file(path, 4000, 5_000_000).read_bytes()  # 20 s
+    head, size = raw[:24], 200 * 76
+    parts = [raw[24 + at : 24 + at + size] for at in range(0, len(raw) - 24, size)]
+    links = [head, head[:20] + struct.pack("<I", 147)]  # by turns Ethernet and USER0
+    path.write_bytes(b"".join(links[i % 2] + part for i, part in enumerate(parts)))
+    settings = {
+        "source": str(path),
+        "speed": 20.0,
+        "window_s": 0.1,
+        "lateness_s": 0.0,
+        "place_file": str(place),
+    }
+    first = Tap(**settings)
+    first.trigger_configure()
+    first.ready = deque(maxlen=1)
+    closed: list = []
+    close = first.windows.close
+    first.windows.close = lambda until: closed.extend(found := close(until)) or found
+    first.trigger_activate()
+    while not (first.overflow and first.unread):
+        time.sleep(0.01)
+    until(first, lambda: bool(first.said))
+    first.crash()
+    second = up(Tap(**settings))
+    begun = second.place
+    until(second, lambda: second.ended)
+    second.end()
+    told = sum(b.packets for b in closed if b.window_id <= first.said[-1].window_id)
+    assert total(first) < told  # some were lost in the queue
+    assert begun // 400 * 200 + min(begun % 400, 200) == told  # Ethernet packets before the place
+    assert told + total(second) == 2000
+    second.destroy_node()
+
+
+def test_a_halted_tap_publishes_no_part_of_a_window() -> None:
+    tap = Tap(window_s=1.0, lateness_s=0.0)
+    tap.trigger_configure()
+    tap.capture = Wire()
+    tap.trigger_activate()
+    until(tap, lambda: len(tap.said) >= 1)
+    tap.end()
+    assert all(m.packets > 30 for m in tap.said)  # about 90 in a window
+    assert time.time_ns() >= max(m.window_id for m in tap.said) * 10**9
+    tap.destroy_node()
+
+
+def test_the_tap_sees_on_after_the_clock_is_set_back() -> None:
+    class Shifted(Wire):
+        shift_ns = 0
+
+        def read(self, timeout_s: float = 0.0) -> list[PacketBlock]:
+            (block,) = super().read(timeout_s)
+            block.time_ns[:] -= self.shift_ns
+            return [block]
+
+    tap = Tap(window_s=0.1, lateness_s=0.0)
+    tap.trigger_configure()
+    wire = tap.capture = Shifted()
+    tap.trigger_activate()
+    until(tap, lambda: len(tap.said) >= 3)
+    wire.shift_ns = 3600 * 10**9
+    before = tap.said[-1].window_id
+    until(tap, lambda: sum(m.window_id < before - 35_000 for m in tap.said) >= 3)
+    assert tap.health()[2]["clock_steps"] == 1
+    old = [m for m in tap.said if m.window_id < before - 35_000]
+    assert all(m.packets > 3 for m in old)
+    tap.end()
+    tap.destroy_node()
+
+
+def test_a_stream_that_has_not_begun_is_not_silence() -> None:
+    """A window without packets, before anybody sends, would make every device of the profile look dead."""
+    tap = Tap(window_s=0.1, lateness_s=0.0)
+    tap.trigger_configure()
+    wire = tap.capture = Wire()
+    wire.read = lambda timeout_s=0.0: time.sleep(0.01) or []
+    tap.trigger_activate()
+    end = time.monotonic() + 0.5
+    while time.monotonic() < end:
+        tap.step()
+        time.sleep(0.01)
+    assert tap.said == []
+    del wire.read
+    until(tap, lambda: len(tap.said) >= 3)
+    assert all(m.packets for m in tap.said)
     tap.crash()

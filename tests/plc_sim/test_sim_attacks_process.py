@@ -7,7 +7,7 @@ import pytest
 
 from cellwatch.plc_sim import scenario
 from cellwatch.plc_sim.attacks import ATTACKS
-from cellwatch.plc_sim.recording import simulate
+from cellwatch.plc_sim.recording import Playback, simulate
 from cellwatch.plc_sim.tags import TAG
 
 ONSET, LASTS, SECONDS = 5.0, 25.0, 40.0
@@ -144,7 +144,62 @@ def test_labels_go_on_while_the_process_suffers():
         assert label.attack_id == ATTACKS[name].attack_id
         assert label.devices[0] == "PLC1"
         span = (label.end_ns - label.onset_ns) * 1e-9
-        assert span == pytest.approx(LASTS + ATTACKS[name].recovery_s)
+        assert span == pytest.approx(LASTS + ATTACKS[name].recovers_in("PLC1", LASTS, 1.0))
+
+
+def of_its_plc(recording, plc):
+    """Means over 5 s of the tags of a PLC."""
+    values = recording.values[:, [t.device == plc for t in recording.tags]]
+    return values[: len(values) // 50 * 50].reshape(-1, 50, values.shape[1]).mean(1)
+
+
+@pytest.fixture(scope="module")
+def normal():
+    plan = scenario.parse("name: quiet\nsite: factory", "quiet")
+    return [simulate(plan, seed, 260.0, network=False) for seed in (100, 101, 102, 103)]
+
+
+@pytest.mark.parametrize(
+    ("name", "plc"),
+    [
+        ("plc-stop", "PLC2"),
+        ("plc-stop", "PLC3"),
+        ("plc-stop", "PLC4"),
+        ("set-point-change", "PLC2"),
+        ("rogue-client", "PLC1"),
+        ("false-data-injection", "PLC2"),
+    ],
+)
+def test_process_has_recovered_when_the_label_ends(normal, name, plc):
+    """In the half minute after the label of a severe attack; and at its removal it had not."""
+    assert ATTACKS[f"ics/{name}"].recovers_in(plc, 60.0, 1.0) > 0.0
+    text = f"""
+name: one
+site: factory
+incidents:
+  - {{attack: ics/{name}, at_s: 5, duration_s: 60, size: 1, target: {plc}}}
+"""
+    run = Playback(scenario.parse(text, "one"), 4, 400.0)
+    (label,) = (planned.label(run.start_ns) for planned in run.cell.planned)
+    rows = []
+    for step in run:
+        rows.append(step.values)
+        if run.cell.time_ns >= run.start_ns + 67_000_000_000:
+            run.cell.network = None  # what follows is the process alone
+        if run.cell.time_ns >= label.end_ns + 30_000_000_000:
+            break
+    ends = [round((t - run.start_ns) / 1e8) for t in (run.start_ns + 65_000_000_000, label.end_ns)]
+    mine = [t.device == plc for t in run.cell.tags]
+    span = np.array([t.high - t.low for t in run.cell.tags])[mine]
+    usual = np.concatenate([of_its_plc(each, plc)[12:] for each in normal])
+    margin = 1.5 * usual.std(0) + 0.005 * span
+    inside = []
+    for end in ends:
+        after = np.array(rows)[end : end + 300 if end == ends[1] else end + 50, mine]
+        means = after.reshape(-1, 50, after.shape[1]).mean(1)
+        inside.append(((means > usual.min(0) - margin) & (means < usual.max(0) + margin)).mean())
+    assert inside[0] < 1.0
+    assert inside[1] > 0.98
 
 
 @pytest.mark.parametrize("name", ["recon/ping-sweep", "bruteforce/dictionary-ssh", "malware/mirai-udp-flood"])

@@ -27,7 +27,7 @@ name: small
 site: factory
 duration_s: 30
 incidents:
-  - {attack: dos/syn-flood, target: PLC1, attackers: attacker1, duration_s: 3, at_s: 2}
+  - {attack: dos/syn-flood, target: PLC1, attackers: attacker1, duration_s: 3, at_s: 2, size: 1}
   - {fault: pump_wear, duration_s: 4, at_s: 6}
 activities:
   - {activity: technician_scan, at_s: 1}
@@ -90,6 +90,16 @@ def test_tags_are_those_of_the_run(made):
     assert np.array_equal(values, run.values)
     status = np.column_stack([table[f"{name}.status"].to_numpy() for name in names])
     assert np.array_equal(status, run.status)
+
+
+def test_each_window_has_its_rows(made):
+    out, manifest, _ = made
+    times = pq.read_table(out / "tags.parquet")["time_ns"].to_numpy()
+    with (out / "labels.csv").open(newline="") as file:
+        spans = [(int(row["start_ns"]), int(row["end_ns"])) for row in csv.DictReader(file)]
+    rows = [int(((start < times) & (times <= end)).sum()) for start, end in spans]
+    assert rows == [manifest["scans"] // manifest["windows"]] * len(spans)
+    assert sum(rows) == len(times)
 
 
 def test_bad_quality_is_in_the_status(made):

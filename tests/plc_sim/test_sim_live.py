@@ -12,7 +12,11 @@ import pytest
 from asyncua import Client, ua
 from asyncua.crypto.security_policies import SecurityPolicyBasic256Sha256
 
+from cellwatch.plc_sim import live
+from cellwatch.plc_sim.cell import SCAN_NS, Cell
+from cellwatch.plc_sim.incidents import OPEN_END_NS
 from cellwatch.plc_sim.pcap import HEADER
+from cellwatch.plc_sim.scenario import parse
 
 EARLY = """
 name: early
@@ -184,6 +188,78 @@ def test_a_fast_plant_lives_more_seconds_than_the_clock_and_labels_them_so(live_
         assert (other - one).total_seconds() > 3.0
         assert first["onset_ns"] - begun > 10e9  # as the scenario says, in the time of the plant
         assert plant.stop()[0] == 0
+
+
+RESET = """
+name: reset
+onset_s: [1, 1]
+duration_s: 60
+reset_s: 10
+incidents:
+  - {fault: pump_wear, at_s: 1, duration_s: 20}
+"""
+
+
+@pytest.mark.parametrize("speed", [1, 3, 20])
+def test_no_safe_state_is_missed_at_speed(speed):
+    cell = Cell(parse(RESET, "reset"), 1, 10**18, network=False)
+    cell.start(cell.time_ns)
+
+    async def steps():
+        while cell.time_ns < cell.zero_ns + 4_000_000_000:
+            yield await live._scans(cell, speed)
+
+    async def told():
+        found = []
+        async for step in steps():
+            if not found and cell.time_ns >= cell.zero_ns + 1_900_000_000:
+                cell.write("PLC1", "XS101_SAFE", 1.0)
+            found += step.relabelled
+        return found
+
+    assert asyncio.run(told()) == [0]
+    assert cell.labels[0].end_ns == OPEN_END_NS
+
+
+def test_a_hint_stands_in_for_an_open_end_until_a_reset(tmp_path, capsys):
+    said = live.Live(live.Options(1, labels=tmp_path / "labels.json", duration_hint_s=45.0), "reset")
+    cell = Cell(parse(RESET, "reset"), 1, 10**18, network=False)
+    cell.start(cell.time_ns)
+    said.begin(cell.zero_ns, cell.labels)
+    ends, written = [], []
+    for k in range(1, 300):
+        if k == 100:
+            cell.write("PLC1", "XS101_SAFE", 1.0)
+        step = cell.scan(cell.time_ns + SCAN_NS)
+        if step.relabelled:
+            live._announce(said, cell, step.relabelled)
+            ends.append(cell.labels[0].end_ns)
+            written.append(json.loads((tmp_path / "labels.json").read_text())["incidents"][0]["end_ns"])
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    printed = [each["end_ns"] for each in events if each["event"] == "incident_end"]
+    hinted = cell.zero_ns + 45_000_000_000
+    assert ends[0] == OPEN_END_NS
+    assert hinted > ends[1] >= cell.zero_ns + 20_000_000_000  # the operator came 10 s later
+    assert printed == written == [hinted, ends[1]]
+
+
+def test_a_fast_plant_stamps_writes_with_its_own_time(live_plant):
+    with live_plant("--scenario", "quiet", "--speed", 20) as plant:
+        begun = plant.start()["at_ns"]
+
+        async def talk():
+            async with live_plant.connected(plant) as (_, tag):
+                await asyncio.sleep(1.0)
+                before = (await (await tag("LIT101")).read_data_value()).SourceTimestamp
+                await (await tag("LIC101_SP")).write_value(55.0)
+                return before
+
+        before = asyncio.run(talk())
+        at_ns = plant.wait("write")["at_ns"]
+        assert at_ns * 1e-9 >= before.timestamp() - 1e-3
+        assert at_ns - begun > 3e9
+        assert plant.stop()[0] == 0
+        assert plant.wait("end")["at_ns"] >= at_ns
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from cellwatch.plc_sim.plcs import Mode, Refusal
 from cellwatch.plc_sim.plcs import plc1 as plc
-from cellwatch.plc_sim.plcs.plc1 import Mode, PlcState, Refusal
+from cellwatch.plc_sim.plcs.plc1 import PlcState
 from cellwatch.plc_sim.units import heated_tank as plant
 from cellwatch.plc_sim.units.heated_tank import Params, Readings
 
@@ -74,13 +75,13 @@ def test_dry_run_goes_to_the_safe_state():
 
 
 def test_safe_state_holds_until_reset():
-    memory, refusal = plc.write(PlcState(), "XS101_SAFE", 1.0)
+    memory, refusal = plc.PROGRAM.write(PlcState(), "XS101_SAFE", 1.0)
     assert refusal == Refusal.NONE
     for _ in range(200):
         memory, action = plc.scan(memory, NORMAL)
     assert (action.pump, action.heater, action.outlet_open) == (0.0, 0.0, False)
     assert memory.mode == Mode.SAFE
-    memory, _ = plc.write(memory, "XS101_SAFE", 0.0)
+    memory, _ = plc.PROGRAM.write(memory, "XS101_SAFE", 0.0)
     memory, action = plc.scan(memory, NORMAL)
     assert memory.mode == Mode.AUTO
     assert action.pump > 0.4
@@ -88,7 +89,7 @@ def test_safe_state_holds_until_reset():
 
 def test_safe_state_keeps_the_tank():
     start = plant.State(0.3, 30.0, 0.64, 37.0, 0.66)
-    memory, _ = plc.write(PlcState(), "XS101_SAFE", 1.0)
+    memory, _ = plc.PROGRAM.write(PlcState(), "XS101_SAFE", 1.0)
     end, _, _ = loop(start, 30.0, memory=memory)
     assert end.speed < 1e-6
     assert end.level == pytest.approx(0.3, abs=0.01)
@@ -108,15 +109,15 @@ def test_safe_state_keeps_the_tank():
 )
 def test_writes(tag, value, refusal):
     before = PlcState()
-    after, got = plc.write(before, tag, value)
+    after, got = plc.PROGRAM.write(before, tag, value)
     assert got == refusal
     assert (after != before) == (refusal == Refusal.NONE)
 
 
 def test_lock_refuses_set_points_but_not_the_safe_state():
-    memory, _ = plc.write(PlcState(), "XS102_LOCK", 1.0)
-    assert plc.write(memory, "LIC101_SP", 50.0)[1] == Refusal.LOCKED
-    memory, refusal = plc.write(memory, "XS101_SAFE", 1.0)
+    memory, _ = plc.PROGRAM.write(PlcState(), "XS102_LOCK", 1.0)
+    assert plc.PROGRAM.write(memory, "LIC101_SP", 50.0)[1] == Refusal.LOCKED
+    memory, refusal = plc.PROGRAM.write(memory, "XS101_SAFE", 1.0)
     assert refusal == Refusal.NONE
-    memory, _ = plc.write(memory, "XS102_LOCK", 0.0)
-    assert plc.write(memory, "LIC101_SP", 50.0)[1] == Refusal.NONE
+    memory, _ = plc.PROGRAM.write(memory, "XS102_LOCK", 0.0)
+    assert plc.PROGRAM.write(memory, "LIC101_SP", 50.0)[1] == Refusal.NONE

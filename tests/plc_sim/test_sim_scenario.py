@@ -7,7 +7,7 @@ import pytest
 
 from cellwatch.plc_sim import scenario
 from cellwatch.plc_sim.recording import simulate
-from cellwatch.plc_sim.scenario import ScenarioError, draw, load, parse
+from cellwatch.plc_sim.scenario import Scenario, ScenarioError, Slot, draw, load, parse
 
 
 def test_demo_keeps_its_promises_for_many_seeds():
@@ -50,6 +50,7 @@ def test_label_speaks_datasense():
 
 GOOD = "name: x\nonset_s: [1, 60]\nincidents:\n  - fault: pump_wear\n    duration_s: 5\n"
 ATTACK = "name: x\nsite: factory\nincidents:\n  - attack: ics/plc-stop\n    duration_s: 5\n"
+LONG = GOOD.replace("onset_s: [1, 60]", "duration_s: 700\nonset_s: [1, 600]")
 
 
 def test_single_values_stand_for_ranges():
@@ -73,6 +74,9 @@ def test_single_values_stand_for_ranges():
             "line 4: unknown attack 'dos/x'; allowed: dos/",
         ),
         (GOOD.replace("duration_s: 5", "duration_s: long"), "line 5: expected a number"),
+        (GOOD.replace("duration_s: 5", 'duration_s: "[1"'), "line 5: expected a number in 0.1..86400"),
+        (GOOD.replace("duration_s: 5", 'duration_s: "@"'), "line 5: expected a number in 0.1..86400"),
+        (GOOD.replace("duration_s: 5", "duration_s: 2001-99-01"), "line 5: expected a number in 0.1..86400"),
         (GOOD.replace("duration_s: 5", "duration_s: [9, 5]"), "line 5: [9, 5] is upside down"),
         (GOOD + "    size: 2\n", "line 6: expected a number in 0..1"),
         (
@@ -116,6 +120,20 @@ def test_single_values_stand_for_ranges():
         (GOOD + "chaos:\n  - {step: clock_jump, at_s: 3}\n", "line 7: `duration_s` is missing"),
         (GOOD + "duration_s: 62\n", "line 4: impossible schedule: it may last until 65 s, duration_s is 62"),
         (
+            GOOD.replace("duration_s: 5", "duration_s: 31"),
+            "line 4: impossible schedule: it may last until 91 s, duration_s is 90 by default",
+        ),
+        (
+            GOOD + "chaos:\n  - {step: clock_jump, at_s: [80, 95], duration_s: 1}\n",
+            "line 7: impossible schedule: clock_jump may begin at 95 s, duration_s is 90 by default",
+        ),
+        (
+            GOOD
+            + "chaos:\n  - {step: node_ids_changed, at_s: 20, duration_s: 5}\n"
+            + "  - {step: server_restart, at_s: [10, 15], duration_s: 5}\n",
+            "line 8: impossible schedule: server_restart may overlap node_ids_changed on PLC1",
+        ),
+        (
             GOOD + "duration_s: 65\nactivities:\n  - {activity: backup, at_s: 66}\n",
             "impossible schedule: backup may begin at 66 s, duration_s is 65",
         ),
@@ -134,8 +152,23 @@ def test_mistakes_are_named(text, expected):
     assert "\n" not in str(error.value)
 
 
+def test_chaos_may_overlap_on_two_plcs_and_follow_on_one():
+    steps = "  - {step: clock_jump, plc: %s, at_s: %s, duration_s: 5}\n"
+    text = ATTACK + "chaos:\n" + steps % ("PLC1", 20) + steps % ("PLC2", 20) + steps % ("PLC1", "[26, 30]")
+    assert [each.plc for each in parse(text, "x.yaml").chaos] == ["PLC1", "PLC2", "PLC1"]
+
+
+def test_a_window_may_be_full_to_the_last_digit():
+    """0.3 s and twice 0.1 s: what is left over comes out below zero."""
+    slots = tuple(Slot("attack", ("dos/syn-flood",), (t, t)) for t in (0.1, 0.2, 5.0))
+    plan = Scenario("x", onset_s=(0.0, 0.3), gap_s=0.0, order="as_written", incidents=slots)
+    assert 0.3 - (0.1 + 0.2) < 0.0
+    first, second, third = draw(plan, np.random.default_rng(1))
+    assert (first.onset_s, second.onset_s, third.onset_s) == pytest.approx((0.0, 0.1, 0.3))
+
+
 def test_each_and_repeat_make_incidents():
-    text = GOOD.replace("pump_wear", '"level_*"').replace("[1, 60]", "[1, 600]")
+    text = LONG.replace("pump_wear", '"level_*"')
     known = parse(text, "x.yaml").incidents
     assert len(known) == 1
     assert set(known[0].choices) == {"level_sensor_drift", "level_sensor_stuck"}
@@ -173,7 +206,7 @@ def test_a_botnet_is_not_one_attacker():
 
 
 def test_twins_have_names_of_their_own():
-    plan = parse(GOOD.replace("[1, 60]", "[1, 600]") + "    repeat: 3\n", "x.yaml")
+    plan = parse(LONG + "    repeat: 3\n", "x.yaml")
     named = [p.name for p in draw(plan, np.random.default_rng(1))]
     assert named == ["pump_wear of PLC1", "pump_wear of PLC1 (2)", "pump_wear of PLC1 (3)"]
 

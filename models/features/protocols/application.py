@@ -7,7 +7,7 @@ import numpy as np
 from cellwatch.models.features.protocols import CATALOGUE
 from cellwatch.models.features.protocols.codes import CODE
 from cellwatch.models.features.protocols.compiled import compiled
-from cellwatch.models.features.protocols.dispatch import CODES, PLACE, STRONG, recognise
+from cellwatch.models.features.protocols.dispatch import CODES, PLACE, STRONG, recognise, tiles
 from cellwatch.models.features.protocols.dispatch import signature as begins
 from cellwatch.models.features.protocols.reading import be16, be32, u8
 from cellwatch.models.features.protocols.tpkt import signature as is_tpkt
@@ -38,6 +38,7 @@ def _table(ports: dict[int, str]) -> U8:
 TCP_TABLE, UDP_TABLE = _table(TCP_PORTS), _table(UDP_PORTS)
 _HTTP, _SSH, _TLS, _JSON, _DATA = CODE["http"], CODE["ssh"], CODE["tls"], CODE["json"], CODE["data"]
 _TPKT = CODE["tpkt"]
+_EPHEMERAL = 32768  # where Linux begins to number the ports of clients; IANA's range begins at 49152
 _METHODS = np.array([
     int.from_bytes(word, "big")
     for word in (b"GET ", b"POST", b"PUT ", b"HEAD", b"HTTP", b"DELE", b"OPTI", b"PATC", b"TRAC")
@@ -59,6 +60,16 @@ def _text(m: U8) -> int:
 
 
 @compiled
+def _by_port(table: U8, port: int, m: U8, length: int) -> int:
+    """Code of a port, 0 = none. One that clients are given as well has to be borne out by the content."""
+    code = int(np.int64(table[port]))
+    place = PLACE[code]
+    if port >= _EPHEMERAL and place >= 0 and not (begins(place, m) or tiles(place, m, length)):
+        return 0
+    return code
+
+
+@compiled
 def name(m: U8, length: int, tcp: bool, src_port: int, dst_port: int) -> int:
     """PROTOCOLS code of a payload of `length` bytes, of which m was captured.
 
@@ -66,9 +77,9 @@ def name(m: U8, length: int, tcp: bool, src_port: int, dst_port: int) -> int:
     content decides, else it is `data`.
     """
     table = TCP_TABLE if tcp else UDP_TABLE
-    code = int(np.int64(table[dst_port]))
+    code = _by_port(table, dst_port, m, length)
     if code == 0:
-        code = int(np.int64(table[src_port]))
+        code = _by_port(table, src_port, m, length)
     if code and not tcp:
         return code
     if code:

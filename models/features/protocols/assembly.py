@@ -1,8 +1,8 @@
 """Messages out of the bytes of one stream, in order.
 
-Of a message that spans segments only the first `KEPT` bytes are kept: that is all that is read of it, so its
-length costs nothing. Lost bytes inside a message whose length is known leave the stream in step; otherwise it
-looks for the next message that it can tell for sure.
+Only the first `KEPT` bytes of a message are kept and read: its length costs nothing. Lost bytes inside a
+message whose length is known leave the stream in step; otherwise it looks for the next message that it can
+tell for sure.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from cellwatch.models.features.protocols.topics import intern, new_topics
 from cellwatch.models.types import I64, U8
 
 WAYS, SETS = 8, 512  # the table of streams
-KEPT = 2048  # bytes of a message across segments
+KEPT = 2048  # bytes of a message that are read
 ALONE = 16  # bytes; some stacks send a header first
 POOL, LARGEST = 64, 65536  # segments that wait, and the bytes of one
 
@@ -82,6 +82,7 @@ def emit(
     topics: NDArray[Any], place: int, m: U8, total: int, memory: int, server: bool, packet: int, out: Any
 ) -> int:
     """Fill `out` with the message of `total` bytes that begins with m; returns the protocol's memory."""
+    m = m[:KEPT]  # what is read of a message is not a matter of its segments
     out.packet, out.size, out.protocol = packet, total, CODES[place]
     out.kind, out.function, out.unit, out.address = -1, -1, -1, -1
     out.status, out.count, out.flags, out.qos, out.value_kinds = 0, 0, 0, 0, 0
@@ -95,9 +96,13 @@ def emit(
 
 @compiled
 def _in_step(place: int, m: U8, length: int, first: bool) -> bool:
-    """Whether a message surely begins at m[0]; a header that comes in a segment of its own is believed."""
+    """Whether a message surely begins at m[0], which is the `first` byte of a segment or not.
+
+    Within a segment, lengths that add up are chance: one of many places is tried. A header that comes in a
+    segment of its own is believed.
+    """
     total = size(place, m)
-    if total > 0 and (signature(place, m) or tiles(place, m, length)):
+    if total > 0 and (signature(place, m) or (first and tiles(place, m, length))):
         return True
     return first and 0 <= total <= KEPT and length < ALONE
 

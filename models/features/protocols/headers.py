@@ -33,7 +33,7 @@ _A_TCP, _A_UDP, _A_ICMP, _A_IGMP, _A_ICMPV6, _A_SCTP = (
     CODE[n] for n in ("tcp", "udp", "icmp", "igmp", "icmpv6", "sctp")
 )
 _MAPPED = 0xFFFF << 32  # ::ffff:0:0/96
-_TAGS = 4  # QinQ has two; more is somebody playing
+_DEPTH = 4  # QinQ has two; more is somebody playing
 _CHAIN = 8  # IPv6 extension headers
 
 
@@ -88,6 +88,21 @@ def _half(p: U8, at: int) -> int:
 
 
 @compiled
+def _tags(p: U8, kind: int, at: int, out: Any) -> tuple[int, int]:
+    """EtherType behind the VLAN tags, and the place of what follows; EtherType -1 = they are cut."""
+    for depth in range(_DEPTH):
+        if kind not in (0x8100, 0x88A8, 0x9100):
+            break
+        if at + 4 > len(p):
+            out.malformed = True
+            return -1, len(p)
+        if depth == 0:
+            out.vlan = be16(p, at) & 0x0FFF
+        kind, at = be16(p, at + 2), at + 4
+    return kind, at
+
+
+@compiled
 def _link(p: U8, link: int, out: Any) -> tuple[int, int]:
     """EtherType and the place of what follows; EtherType -1 = no layer 3."""
     if link == ETHERNET:
@@ -95,17 +110,7 @@ def _link(p: U8, link: int, out: Any) -> tuple[int, int]:
             out.malformed = True
             return -1, len(p)
         out.dst_mac, out.src_mac = _mac(p, 0), _mac(p, 6)
-        kind, at = be16(p, 12), 14
-        for depth in range(_TAGS):
-            if kind not in (0x8100, 0x88A8, 0x9100):
-                break
-            if at + 4 > len(p):
-                out.malformed = True
-                return -1, len(p)
-            if depth == 0:
-                out.vlan = be16(p, at) & 0x0FFF
-            kind, at = be16(p, at + 2), at + 4
-        return kind, at
+        return _tags(p, be16(p, 12), 14, out)
     if link in (LINUX_SLL, LINUX_SLL2):  # the sender's address only
         head = 16 if link == LINUX_SLL else 20
         if len(p) < head:
@@ -113,7 +118,7 @@ def _link(p: U8, link: int, out: Any) -> tuple[int, int]:
             return -1, len(p)
         if (be16(p, 4) if link == LINUX_SLL else u8(p, 11)) == 6:
             out.src_mac = _mac(p, 6 if link == LINUX_SLL else 12)
-        return be16(p, 14 if link == LINUX_SLL else 0), head
+        return _tags(p, be16(p, 14 if link == LINUX_SLL else 0), head, out)
     at = 4 if link in LOOPBACK else 0  # the family in front has the byte order of whoever wrote it
     if at >= len(p):
         out.malformed = True
@@ -139,7 +144,7 @@ def _ipv4(p: U8, at: int, wire: int, out: Any) -> tuple[int, int, bool]:
     """Where layer 4 begins and ends, and whether its header is here; -1 = no IPv4."""
     header, length = (u8(p, at) & 15) * 4, be16(p, at + 2)
     if length == 0:
-        length = len(p) - at  # TCP segmentation offload writes 0
+        length = wire - at  # TCP segmentation offload writes 0
     if (
         at + 20 > len(p)
         or u8(p, at) >> 4 != 4
@@ -241,13 +246,14 @@ def _transport(p: U8, at: int, end: int, out: Any) -> tuple[int, int]:
     elif kind in (UDP, SCTP):
         out.src_port, out.dst_port = be16(p, at), be16(p, at + 2)
         if kind == UDP:
-            # IPv6 jumbograms and offload write 0; a length that lies is cut to the datagram, unless it is a
-            # fragment
+            # IPv6 jumbograms and offload write 0; a length that lies is cut to the datagram; a first fragment
+            # states that of the whole.
             stated = be16(p, at + 4)
-            if stated and (stated < 8 or (stated > room and not out.fragment)):
-                out.malformed = True
-            if 8 <= stated <= room:
+            fits = stated >= 8 and (stated <= room or out.fragment)
+            if fits:
                 room = stated
+            elif stated:
+                out.malformed = True
         at, room = at + need, room - need
     else:
         out.icmp_type, out.icmp_code = u8(p, at), u8(p, at + 1)

@@ -54,11 +54,12 @@ def _number(m: U8, at: int) -> tuple[int, float]:
 
 
 @compiled
-def read_values(m: U8, at: int, out: Any) -> None:
+def read_values(m: U8, at: int, cut: bool, out: Any) -> None:
     """Kinds of the fields of the payload m[at:], and extremes, sum and squares of its finite numbers.
 
     A field is a value of an object, or the payload itself. A field that holds an array is ARRAY, and the
-    numbers in it count among the numbers. What is no JSON ends the reading where it stops to be JSON.
+    numbers in it count among the numbers. What is no JSON ends the reading where it stops to be JSON. `cut`:
+    more bytes follow behind m, so that what touches its end is not known.
     """
     depth, arrays = 0, 0  # `arrays`: one bit a level, 1 = array
     end = len(m)
@@ -74,6 +75,8 @@ def read_values(m: U8, at: int, out: Any) -> None:
             at += 1
             while u8(m, at) in (32, 9, 10, 13) and at < end:
                 at += 1
+            if cut and at >= end:
+                return
             if u8(m, at) != 58 and not inside:  # else it is the name of a field
                 out.value_kinds |= STRING
         elif c in (91, 123):  # [ {
@@ -92,7 +95,7 @@ def read_values(m: U8, at: int, out: Any) -> None:
             at += 1
         elif c == 45 or 48 <= c <= 57:
             behind, value = _number(m, at)
-            if behind == at:
+            if behind == at or (cut and (behind == end or u8(m, behind) in (69, 101))):
                 return
             at = behind
             if not inside:

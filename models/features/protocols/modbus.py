@@ -1,7 +1,8 @@
 """Modbus TCP (Modbus Application Protocol V1.1b3; Modbus Messaging on TCP/IP V1.0b, 3.1.3).
 
 `function` is the function code without its exception bit, `unit` the unit identifier, `address` and `count`
-the registers or coils of a request (of a write's answer too), `status` the exception code.
+the registers or coils of a request (of a write's answer too; those that function 23 writes, not those that it
+reads), `status` the exception code.
 """
 
 from __future__ import annotations
@@ -69,8 +70,10 @@ def describe(m: U8, server: bool, memory: int, out: Any) -> int:  # noqa: ARG001
     out.flags = flags
     if not flags & EXCEPTION and len(m) >= 12:
         asked = not flags & RESPONSE
-        if (asked and code in (1, 2, 3, 4, 23)) or code in (15, 16):
+        if (asked and code in (1, 2, 3, 4)) or code in (15, 16):
             out.address, out.count = be16(m, 8), be16(m, 10)
+        elif asked and code == 23 and len(m) >= 16:
+            out.address, out.count = be16(m, 12), be16(m, 14)
         elif code in (5, 6, 22):
             out.address, out.count = be16(m, 8), 1
     return 0

@@ -46,7 +46,14 @@ def size(m: U8) -> int:
     elif kind == 0 or flags != (2 if kind in (PUBREL, SUBSCRIBE, UNSUBSCRIBE) else 0):
         return -1
     length, behind = _varint(m, 1)
-    return behind + length if behind > 0 else behind
+    if behind <= 0:
+        return behind
+    if kind == PUBLISH:  # its topic has to fit; digits of a text would be a PUBLISH else
+        if len(m) < behind + 2:
+            return 0 if length >= 2 else -1
+        if 2 + be16(m, behind) + (2 if flags & 6 else 0) > length:
+            return -1
+    return behind + length
 
 
 @compiled
@@ -102,7 +109,7 @@ def describe(m: U8, server: bool, memory: int, out: Any) -> int:  # noqa: ARG001
         at += properties
     first = u8(m, at)
     if first in (34, 45, 91, 123) or 48 <= first <= 57:
-        read_values(m, at, out)
+        read_values(m, at, out.size > len(m), out)
     elif 32 < first < 127:
         out.value_kinds = STRING
     return memory

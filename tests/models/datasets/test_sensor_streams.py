@@ -99,6 +99,23 @@ def test_nab() -> None:
     assert 0 < found.window_labels(windows).count("failure") < len(windows)
 
 
+def test_ton_iot_texts_and_empty_cells(tmp_path: Path) -> None:
+    path = tmp_path / "Train_Test_IoT_Garage.csv"
+    rows = ["0,high,2.5", "1,,", "true,LOW ,3", "false,high,4"]
+    lines = [f"{1000 + i},d,t,{cells},0,normal" for i, cells in enumerate(rows)]
+    path.write_text("\n".join(["ts,date,time,signal,level,number,label,type", *lines]))
+    found = ton_iot.read(path)
+    got: dict[str, list[tuple[int, float]]] = {tag.name: [] for tag in found.catalog.tags}
+    for batch in found.batches:
+        for tag, value, at in zip(batch.tag, batch.value, batch.source_ns, strict=True):
+            got[found.catalog.tags[tag].name].append((int(at) // S - 1000, float(value)))
+    assert got == {
+        "signal": [(0, 0), (1, 1), (2, 1), (3, 0)],
+        "level": [(0, 0), (2, 1), (3, 0)],  # high, low; an empty cell is no sample
+        "number": [(0, 2.5), (2, 3), (3, 4)],
+    }
+
+
 def test_rows_in_any_order_and_gaps(tmp_path: Path) -> None:
     at = np.array([3, 1, 2], dtype=np.int64) * S
     values = np.array([[3.0, np.nan], [1.0, 10.0], [2.0, 20.0]])

@@ -150,6 +150,28 @@ def test_met_in_the_middle(port: int, name: str) -> None:
     assert [PROTOCOLS[p] for p in got.protocol] == [name] * 3
 
 
+@pytest.mark.parametrize("seed", range(30))
+def test_numbers_in_a_payload_are_no_messages(seed: int) -> None:
+    # ASCII digits are the first byte of a PUBLISH, and what follows them a plausible length.
+    rng = np.random.default_rng(seed)
+    sent = [
+        publish(b"cell/t", json.dumps([round(v, 3) for v in rng.uniform(-9, 99, 600 + seed)]).encode())
+        for _ in range(4)
+    ]
+    frames = stream([part[i : i + 1448] for part in sent for i in range(0, len(part), 1448)], 1883)
+    dissector = Dissector()
+    got = read(frames[1:], dissector)
+    assert got.size.tolist() == [len(part) for part in sent[1:]]
+    assert {got.names[i] for i in got.topic.tolist()} == {"cell/t"}
+    # The same after lost bytes, with the messages end to end.
+    data = b"".join(sent)
+    frames = stream([data[i : i + 1448] for i in range(0, len(data), 1448)], 1883)
+    del frames[len(sent[0]) // 1448]
+    lossy = read(frames, step_ns=600 * MS)
+    assert set(lossy.size.tolist()) <= {len(part) for part in sent}
+    assert len(lossy) >= 3
+
+
 def test_a_new_connection_on_the_same_ports_begins_anew() -> None:
     half = frame(opcua(631, 3000)[:1000], 5000, dport=4840)
     again = frame(b"", 77, dport=4840, flags=2)
@@ -178,6 +200,15 @@ def test_opcua_faults() -> None:
     assert got.function.tolist() == [397]
     assert got.flags.tolist() == [ms.RESPONSE | ms.EXCEPTION]
     assert got.status.tolist() == [0x80340000]
+
+
+def test_modbus_23_names_the_registers_that_it_writes() -> None:
+    both = struct.pack(">HHHBBHHHHB4s", 1, 0, 15, 17, 23, 0, 100, 200, 2, 4, b"abcd")
+    cut = struct.pack(">HHHBBHH", 1, 0, 6, 17, 23, 0, 100)
+    got = read([frame(both, 1), frame(cut, 1 + len(both))])
+    assert got.address.tolist() == [200, -1]
+    assert got.count.tolist() == [2, 0]
+    assert got.flags.tolist() == [ms.REQUEST | ms.READ | ms.WRITE] * 2
 
 
 def test_modbus_registers_and_exceptions() -> None:
@@ -220,6 +251,28 @@ def test_mqtt_values(payload: bytes, kinds: int, numbers: list[float], qos: int)
         assert got.value_squares.tolist() == pytest.approx([sum(v * v for v in numbers)])
     else:
         assert np.isnan(got.value_low[0])
+
+
+@pytest.mark.parametrize("form", ["%.3f", "%.3e", "%d"])
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(blanks=st.integers(0, 11), cut=st.integers(20, 4000))
+def test_a_number_cut_where_reading_ends_is_left_out(form: str, blanks: int, cut: int) -> None:
+    text = "[" + " " * blanks + ",".join(form % v for v in np.linspace(200, 250, 1200)) + "]"
+    sent = publish(b"cell/t", text.encode())
+    head = sent[:2048].decode("latin-1")
+    numbers = json.loads(head.partition("cell/t")[2].rpartition(",")[0] + "]")
+    for got in (read([frame(sent, 1, dport=1883)]), read(stream(chunks(sent, [cut]), 1883))):
+        assert got.size.tolist() == [len(sent)]
+        assert got.value_count.tolist() == [len(numbers)]
+        assert (got.value_low[0], got.value_high[0]) == (numbers[0], numbers[-1])
+        assert got.value_sum[0] == pytest.approx(sum(numbers))
+
+
+@pytest.mark.parametrize("blanks", range(24))
+def test_a_name_cut_where_reading_ends_is_no_text(blanks: int) -> None:
+    text = "[" + " " * blanks + json.dumps([{"x": 1.5, "speed": 200} for _ in range(200)])[1:]
+    got = read([frame(publish(b"cell/t", text.encode()), 1, dport=1883)])
+    assert got.value_kinds.tolist() == [ms.ARRAY | ms.NUMERIC]
 
 
 VALUES = st.one_of(

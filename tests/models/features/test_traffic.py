@@ -7,6 +7,8 @@ import io
 import math
 import os
 import struct
+import subprocess
+import sys
 import tarfile
 from collections import defaultdict
 from pathlib import Path
@@ -340,3 +342,83 @@ def test_tables_grow_and_are_given_back() -> None:
         assert row["network_ports_src_count"] == 20_000
     windows.add(packets((14.5, udp(B, A))))
     assert [b.packets for b in windows.close(None)] == [0, 1]
+
+
+@pytest.mark.parametrize("step", [1, 4, 100])
+def test_a_clock_set_back_begins_anew(step: int) -> None:
+    windows = TrafficWindows(1.0)
+    windows.add(packets(*((7200 + i / 10, udp(A, B)) for i in range(10))))
+    assert [b.packets for b in windows.close(7201 * S)] == [10]
+    windows.add(packets((7201.5, udp(A, B))))
+    back = [(3600 + i / 10, udp(A, B)) for i in range(100)]
+    batches = []
+    for start in range(0, 100, step):
+        windows.add(packets(*back[start : start + step]))
+        batches += windows.close(windows.newest_ns)
+    batches += windows.close(None)
+    assert windows.clock_steps == 1
+    first, *rest = batches
+    assert (first.window_id, first.packets) == (7202, 1)  # what was open is not lost
+    ids = [b.window_id for b in rest]
+    assert ids == list(range(ids[0], 3611))
+    assert ids[0] <= 3603  # at most a whole window told what happened, and the one that ran then is dropped
+    assert all(b.packets == 10 for b in rest)
+    assert windows.late + sum(b.packets for b in batches) == 101
+    assert windows.close(None) == []
+
+
+def test_old_packets_among_others_turn_nothing_back() -> None:
+    windows = TrafficWindows(1.0)
+    windows.add(packets((7200.5, udp(A, B))))
+    windows.close(7201 * S)
+    for i in range(20):
+        windows.add(packets((3600 + i, udp(A, B)), (7201 + i / 100, udp(A, B))))
+    for i in range(20):  # not far enough behind
+        windows.add(packets((7192 + i / 4, udp(A, B))))
+    assert (windows.clock_steps, windows.late) == (0, 40)
+    (batch,) = windows.close(None)
+    assert (batch.window_id, batch.packets) == (7202, 20)
+
+
+def test_an_old_capture_after_silence_is_read() -> None:
+    windows = TrafficWindows(1.0)
+    windows.close(10**9 * S)
+    windows.close((10**9 + 5) * S)
+    windows.add(packets(*((100 + i / 10, udp(A, B)) for i in range(50))))
+    assert [b.window_id for b in windows.close(None)] == [102, 103, 104, 105]
+
+
+def test_a_capture_without_times_is_one_window() -> None:
+    windows = TrafficWindows(1.0)
+    windows.add(packets((0, udp(A, B)), (0, udp(B, A))))
+    assert windows.close(-5 * S) == []
+    assert [(b.window_id, b.packets) for b in windows.close(None)] == [(1, 2)]
+
+
+def test_malformed_late_packets_count_for_no_window() -> None:
+    windows = TrafficWindows(1.0)
+    windows.add(packets((10.2, udp(A, B))))
+    windows.close(11 * S)
+    windows.add(packets((10.5, udp(A, B)[:30]), (11.5, udp(A, B)[:30])))
+    (batch,) = windows.close(None)
+    assert (batch.malformed, batch.late, windows.malformed) == (1, 1, 2)
+    assert windows._broken == {}  # nothing piles up
+
+
+@pytest.mark.parametrize(
+    ("given", "seen"),
+    [("02-00-00-00-00-0A", "02:00:00:00:00:0a"), ("FE80:0:0::0001", "fe80::1"), ("Pump 1", "pump 1")],
+)
+def test_addresses_are_known_however_they_are_written(given: str, seen: str) -> None:
+    assert TrafficWindows(1.0, {given: "plc"}).names == {seen: "plc"}
+
+
+def test_the_compiled_code_fits_the_columns_or_refuses() -> None:
+    code = (
+        "from cellwatch.models.features import columns\n"
+        "columns.QUANTITIES += ('jitter',)\n"
+        "import cellwatch.models.features.fold"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode
+    assert "ImportError" in done.stderr
