@@ -220,10 +220,7 @@ def check(
         # What tshark shows of the outer headers; ICMP errors and tunnels have inner ones as well.
         layers = [name for name in row["frame.protocols"].split(":") if not name.startswith("ipv6.")]
         network = next((k for k, name in enumerate(layers) if name in ("ip", "ipv6", "arp")), len(layers))
-        if row["ip.version"] not in (
-            "",
-            "4",
-        ):  # one fuzzed packet: tshark shows the number and reads no further
+        if row["ip.version"] not in ("", "4", "6"):  # fuzzed: tshark shows the number and reads no further
             network = len(layers)
         outer = {"frame", "eth", "sll", "vlan", "ieee8021ad", *layers[network : network + 2]}
         syn = row["tcp.flags"] and int(row["tcp.flags"], 16) & pk.SYN
