@@ -28,11 +28,10 @@ from rich.progress import Progress
 from rich.table import Table
 
 from cellwatch.models.features.baseline import TagBaseline
-from cellwatch.models.features.packets import parse
 from cellwatch.models.features.schema import default_schema
 from cellwatch.models.features.traffic import TrafficWindows
 from cellwatch.models.features.window import FeatureAssembler, windows_from_recording
-from cellwatch.models.types import FeatureWindow, PacketBlock
+from cellwatch.models.types import FeatureWindow
 from cellwatch.nodes import training
 from cellwatch.plc_sim import scenario
 from cellwatch.plc_sim.attacks import ATTACKS
@@ -77,10 +76,7 @@ def windows(recording: Recording, window_s: float, assembler: FeatureAssembler) 
     """Feature windows as the running cell has them."""
     catalogs, batches, _ = training.streams(recording)
     traffic = TrafficWindows(window_s, recording.devices)
-    frames = recording.frames
-    size = np.diff(frames.offset).astype(np.uint32)
-    data = frames.data
-    traffic.add(parse(PacketBlock(data, frames.offset[:-1], size, size, frames.time_ns, 1)))
+    traffic.add(training.packets(recording.frames))
     return windows_from_recording(assembler, catalogs, batches, traffic.close(None))
 
 

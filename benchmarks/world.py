@@ -33,9 +33,8 @@ from rich.table import Table
 from scipy.stats import wasserstein_distance
 
 from cellwatch.models.features.columns import LOG_COLUMNS, NETWORK_COLUMNS
-from cellwatch.models.features.packets import parse
 from cellwatch.models.features.traffic import TrafficWindows
-from cellwatch.models.types import PacketBlock
+from cellwatch.nodes import training
 from cellwatch.plc_sim.frames import IDENT, SEQ, SPORT, SYN, Traffic, concat, put16, put32, stamp, tcp_frame
 from cellwatch.plc_sim.network import DEVICES, Network
 from cellwatch.plc_sim.network.hosts import ROLES
@@ -91,9 +90,7 @@ def simulated_windows(seconds: int, seed: int) -> tuple[pd.DataFrame, dict[str, 
         frames = concat([net.tick(START_NS + k * 10**8, START_NS + (k + 1) * 10**8) for k in ticks])
         spent += time.process_time() - began
         packets += len(frames)
-        size = np.diff(frames.offset).astype(np.uint32)
-        data = frames.data
-        windows.add(parse(PacketBlock(data, frames.offset[:-1], size, size, frames.time_ns, 1)))
+        windows.add(training.packets(frames))
         rows += windows.close(START_NS + (chunk + 1) * WINDOW_S * 10**9)
     names = [name for name in site.hosts if ROLES[name] not in OTHERS]
     table = []

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cellwatch.models.features.baseline import TagBaseline
-from cellwatch.models.features.packets import parse
+from cellwatch.models.features.packets import Packets, parse
 from cellwatch.models.features.schema import default_schema
 from cellwatch.models.features.tags import TAG_COLUMNS
 from cellwatch.models.features.traffic import TrafficWindows
@@ -32,6 +32,7 @@ from cellwatch.plc_sim.seeds import TRAINING_FIRST
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from cellwatch.plc_sim.frames import Frames
     from cellwatch.plc_sim.recording import Recording
 
 WINDOW_S = 1.0
@@ -205,10 +206,14 @@ def streams(recording: Recording) -> tuple[list[TagCatalog], list[TagBatch], lis
             )
         )
     traffic = TrafficWindows(WINDOW_S, recording.devices)
-    frames = recording.frames
-    length = np.diff(frames.offset).astype(np.uint32)
-    traffic.add(parse(PacketBlock(frames.data, frames.offset[:-1], length, length, frames.time_ns, 1)))
+    traffic.add(packets(recording.frames))
     return [catalog], batches, traffic.close(None)
+
+
+def packets(frames: Frames) -> Packets:
+    """Simulated frames, parsed."""
+    length = np.diff(frames.offset).astype(np.uint32)
+    return parse(PacketBlock(frames.data, frames.offset[:-1], length, length, frames.time_ns, 1))
 
 
 def _labels(window: FeatureWindow, recording: Recording) -> I64:
