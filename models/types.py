@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from itertools import pairwise
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +58,14 @@ class Screening(IntEnum):
     BLOCK = 3
 
 
+class Role(IntEnum):
+    """Part that a device plays in a conversation."""
+
+    PEER = 0  # neither asks nor serves: ARP, ICMP, groups
+    CLIENT = 1
+    SERVER = 2
+
+
 class CommandStatus(IntEnum):
     """What became of an actuator command."""
 
@@ -64,6 +73,50 @@ class CommandStatus(IntEnum):
     ACCEPTED = 1
     REFUSED = 2
     WITHHELD = 3
+
+
+class Action(IntEnum):
+    """What the response does; the larger, the graver. From CLAMP on it writes into the plant."""
+
+    UNKNOWN = 0
+    ADVISE = 1
+    ALARM = 2
+    CLAMP = 3
+    QUARANTINE = 4
+    SAFE_STATE = 5
+
+
+class AlarmState(IntEnum):
+    """State of an alarm (ISA-18.2-2016, figure 6)."""
+
+    UNKNOWN = 0
+    NORMAL = 1
+    UNACKNOWLEDGED = 2
+    ACKNOWLEDGED = 3
+    RETURNED_UNACKNOWLEDGED = 4
+    SHELVED = 5
+    SUPPRESSED_BY_DESIGN = 6
+    OUT_OF_SERVICE = 7
+
+
+class Priority(IntEnum):
+    """Priority of an alarm (ISA-18.2-2016, 9.4)."""
+
+    UNKNOWN = 0
+    LOW = 1
+    MEDIUM = 2
+    HIGH = 3
+    CRITICAL = 4
+
+
+class Ne107(IntEnum):
+    """Status signal of a device (NAMUR NE 107)."""
+
+    NORMAL = 0
+    FAILURE = 1
+    FUNCTION_CHECK = 2
+    OUT_OF_SPECIFICATION = 3
+    MAINTENANCE_REQUIRED = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +210,38 @@ class Ragged:
 
 
 @dataclass(frozen=True, slots=True)
+class Conversations:
+    """Who spoke with whom in one window: k rows, ascending in `device`, the weightiest of a device first.
+
+    A row without service counts packets; one with a service counts the messages of that service. A claim says
+    that packets heard by a device came from an address in the hands of an owner (ARP's sender address, or the
+    source address of a local IP packet).
+    """
+
+    names: tuple[str, ...]  # what the columns below marked `name` point into
+    device: U32  # (k,) index into the devices of the batch or window
+    peer: U32  # (k,) name: device, else MAC; PUBLIC for all public addresses, GROUP for multi- and broadcast
+    role: U8  # (k,) Role of the device
+    protocol: U32  # (k,) name: "opcua", "mbtcp", "arp" ...
+    service: U32  # (k,) name: "modbus:16", "opcua:Write" ...; "" = a row of packets
+    port: U32  # (k,) of the server; 0 = none, or one that is given by chance
+    packets: U32  # (k,) packets, or messages of the service
+    writes: U32  # (k,) requests that write or control
+    refused: U32  # (k,) connections that were refused, or answers that are exceptions
+    peers: U32  # (k,) addresses behind `peer`, >= 1
+    low: I64  # (k,) first and last register that requests name, -1 = none
+    high: I64
+    claim_device: U32  # (c,) index into the devices: who heard it
+    claim_ip: U32  # (c,) name
+    claim_owner: U32  # (c,) name: device, else MAC
+    claim_packets: U32  # (c,)
+    more: int = 0  # rows and claims that found no room
+
+    PUBLIC: ClassVar[str] = "public"
+    GROUP: ClassVar[str] = "group"
+
+
+@dataclass(frozen=True, slots=True)
 class TrafficBatch:
     """Traffic of one window, one row a device that sent or received."""
 
@@ -171,6 +256,7 @@ class TrafficBatch:
     dropped: int = 0  # by the kernel, since the last batch
     late: int = 0  # packets that came after their window had closed
     lists: Mapping[str, Ragged] = field(default_factory=dict)  # list columns, of files only
+    conversations: Conversations | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +275,8 @@ class FeatureWindow:
     tag_values: F32  # (m, len(TAG_COLUMNS)), NaN = missing
     commissioning: bool = False  # part of the benign learning period
     held: tuple[str, ...] = ()  # devices whose process is not judged (mode not commissioned, or changing)
+    modes: tuple[int, ...] = ()  # (n,) operating mode of each device, 0 where it has none; () = all 0
+    conversations: Conversations | None = None  # None = nobody watched the network
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +291,7 @@ class Violation:
     rule: str
     category: str  # "fault" or one of the DataSense categories, "" when the rule cannot tell
     attack_id: str = ""  # ATT&CK for ICS technique
+    message: str = ""  # the user's own words, of a declared rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +319,7 @@ class Verdicts:
     violations: tuple[Violation, ...] = ()
     abstained: str = ""  # why the source as a whole gives no score, "" if it does
     latency_s: float = 0.0
+    partial: bool = False  # a share of the window's devices; other replicas judge the rest
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +344,27 @@ class FusedVerdict:
     contributions: tuple[Contribution, ...] = ()
     violations: tuple[Violation, ...] = ()
     explanation: str = ""  # one sentence in plain words
+    category_confidence: float = 0.0  # S of L2: the share of the winning category, 0..1
+    attack_type_confidence: float = 0.0  # S of L3: the share of the winning type within its category
+    rules_confidence: float = float("nan")  # of RuleSense, NaN when it did not speak
+    agreeing: tuple[str, ...] = ()  # sources that call the device not benign
+    conflict: bool = False  # RuleSense and the models disagree
+    explanation_json: str = ""  # DeepSense, Appendix B; "" for ALLOW
+
+
+@dataclass(frozen=True, slots=True)
+class HardCase:
+    """A window of one device on which RuleSense and the models disagree: worth a label and retraining."""
+
+    window_id: int
+    end_ns: int
+    device: str
+    schema_id: str  # of `values`
+    values: F32  # (features,), NaN = missing
+    screening: Screening  # what the rules said: ALLOW, or worse where only the rules object
+    rules_confidence: float
+    probability: float  # fused P(attack)
+    category: str  # as decided
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,6 +408,28 @@ class CommandResult:
     decided_ns: int = 0
     issued_ns: int = 0
     closed_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """One alarm as the operator sees it."""
+
+    key: str  # "DEVICE/CATEGORY"
+    device: str
+    category: str
+    attack_type: str
+    state: AlarmState
+    priority: Priority
+    ne107: Ne107
+    active: bool  # its condition stands
+    annunciated: bool  # to be shown and sounded: active, not suppressed, not held back by a flood
+    raised_ns: int  # last change from inactive to active
+    changed_ns: int  # last change of any kind
+    occurrences: int
+    message: str
+    shelved_until_ns: int = 0
+    user: str = ""  # of the last operator's action
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

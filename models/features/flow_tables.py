@@ -18,13 +18,14 @@ MAX_PEERS = 1 << 17  # pairs of device and peer that are remembered; those beyon
 
 
 @dataclass(slots=True)
-class _Flows:
+class Flows:
     """One row a flow; rows beyond those in use are room."""
 
     keys: U64  # (f, 9): fold.WINDOW ... fold.KIND
     slots: I32  # (f, 2) of source and destination, -1 = nobody
     last_ns: I64  # (f,)
     packets: I64  # (f,)
+    seen: U8  # (f,) fold.SYN | SYN_ACK | RST | PAYLOAD
 
 
 @dataclass(slots=True)
@@ -43,6 +44,7 @@ class Folded:
     """Windows that were closed: g slots, t things that are distinct in one of them."""
 
     slots: Slots
+    flows: Flows  # of the closed windows, ascending in window
     counts: I64  # (g, 5, 3): kind of thing; in all, as destination, as source. Of peers: in all, new
     things: U64  # (t, 4): slot, kind, value, in the order in which they came
     bits: U8  # (t,) fold.SRC | fold.DST
@@ -61,13 +63,13 @@ class FlowTables:
         self._before: int | None = None
         self._used = np.zeros(2, dtype=np.int64)  # rows of flows and of slots
         self._room = [0, 0]
-        self._flows = _Flows(*_rows(0, ((9,), "u8"), ((2,), "i4"), ((), "i8"), ((), "i8")))
+        self._flows = Flows(*_rows(0, ((9,), "u8"), ((2,), "i4"), ((), "i8"), ((), "i8"), ((), "u1")))
         self._slots = Slots(
             *_rows(0, ((4,), "u8"), ((fold.WIDTH,), "f8"), ((), "i8"), ((), "i8"), ((fold.GAPS,), "u4"))
         )
         self._flow_index = self._slot_index = np.full(1, fold.EMPTY, dtype=np.int32)
         self._peers = np.empty((MAX_PEERS, 5), dtype=np.uint64)
-        self._peer_index = np.full(_cells(MAX_PEERS), fold.EMPTY, dtype=np.int32)
+        self._peer_index = np.full(cells(MAX_PEERS), fold.EMPTY, dtype=np.int32)
         self._peers_used = np.zeros(1, dtype=np.int64)
 
     def add(self, packets: Packets) -> I32:
@@ -103,7 +105,7 @@ class FlowTables:
 
     def take(self, last: int) -> tuple[Folded, I32]:
         """Take out all windows up to `last`. Also says where each old slot went: row, or -1 - new slot."""
-        flows = _Flows(*(a[: self._used[0]] for a in _arrays(self._flows)))
+        flows = Flows(*(a[: self._used[0]] for a in _arrays(self._flows)))
         slots = Slots(*(a[: self._used[1]] for a in _arrays(self._slots)))
         gone = slots.keys[:, fold.WINDOW].astype(np.int64) <= last
         place = np.where(gone, np.cumsum(gone) - 1, -np.cumsum(~gone, dtype=np.int64)).astype(np.int32)
@@ -112,28 +114,31 @@ class FlowTables:
         if (np.diff(window[done]) < 0).any():
             done = done[np.argsort(window[done], kind="stable")]
         closed = Slots(*(np.ascontiguousarray(a[gone]) for a in _arrays(slots)))
-        folded = self._distinct(
-            closed, flows.keys[done], _moved(place, flows.slots[done]), window[done], flows.packets[done]
-        )
+        over = Flows(*(a[done] for a in _arrays(flows)))
+        over.slots = _moved(place, over.slots)
+        folded = self._distinct(closed, over, window[done])
         self.oldest = int(window[left].min()) if len(left) else 0
-        kept = _Flows(*(a[left] for a in _arrays(flows)))
+        kept = Flows(*(a[left] for a in _arrays(flows)))
         kept.slots = _moved(-1 - place, kept.slots)
         self._keep(kept, Slots(*(a[~gone] for a in _arrays(slots))))
         return folded, place
 
-    def _distinct(self, slots: Slots, keys: U64, ends: I32, window: I64, packets: I64) -> Folded:
+    def _distinct(self, slots: Slots, flows: Flows, window: I64) -> Folded:
         counts = np.zeros((len(slots.keys), 5, 3), dtype=np.int64)
-        most = 16 * len(keys)
+        most = 16 * len(window)
         things, bits = np.empty((most, 4), dtype=np.uint64), np.empty(most, dtype=np.uint8)
         found = fold.distinct(
-            keys, ends, slots.keys, counts, np.full(_cells(most), fold.EMPTY, dtype=np.int32), things, bits,
+            flows.keys, flows.slots, slots.keys, counts,
+            np.full(cells(most), fold.EMPTY, dtype=np.int32), things, bits,
             self._peer_index, self._peers, self._peers_used,
         )  # fmt: skip
         firsts = np.flatnonzero(np.diff(window, prepend=-1))
-        by_window = dict(zip(window[firsts].tolist(), np.add.reduceat(packets, firsts).tolist(), strict=True))
-        return Folded(slots, counts, things[:found], bits[:found], by_window)
+        by_window = dict(
+            zip(window[firsts].tolist(), np.add.reduceat(flows.packets, firsts).tolist(), strict=True)
+        )
+        return Folded(slots, flows, counts, things[:found], bits[:found], by_window)
 
-    def _keep(self, flows: _Flows, slots: Slots) -> None:
+    def _keep(self, flows: Flows, slots: Slots) -> None:
         """Make these the contents; a flood's tables are given back once its windows are closed."""
         self._used[:] = len(flows.keys), len(slots.keys)
         if self._room[0] > 8 * max(STEP, len(flows.keys)):
@@ -156,10 +161,10 @@ class FlowTables:
             max(2 * flows, flows + more, self._room[0]),
             max(2 * slots, slots + 2 * more, self._room[1]),
         ]
-        self._flows = _Flows(*(_grown(a, flows, self._room[0]) for a in _arrays(self._flows)))
+        self._flows = Flows(*(_grown(a, flows, self._room[0]) for a in _arrays(self._flows)))
         self._slots = Slots(*(_grown(a, slots, self._room[1]) for a in _arrays(self._slots)))
-        self._flow_index = np.empty(_cells(self._room[0]), dtype=np.int32)
-        self._slot_index = np.empty(_cells(self._room[1]), dtype=np.int32)
+        self._flow_index = np.empty(cells(self._room[0]), dtype=np.int32)
+        self._slot_index = np.empty(cells(self._room[1]), dtype=np.int32)
         self._reindex()
 
     def _reindex(self) -> None:
@@ -175,12 +180,12 @@ def distinct_rows(*columns: NDArray[np.integer[Any]], came: I64 | None = None) -
     keys = np.stack([c.astype(np.uint64) for c in columns], axis=1)
     n = len(keys)
     rows, times = np.empty(n, dtype=np.int64), np.empty(n, dtype=np.int64)
-    index = np.full(_cells(n), fold.EMPTY, dtype=np.int32)
+    index = np.full(cells(n), fold.EMPTY, dtype=np.int32)
     used = fold.first_rows(index, keys, np.ones(n, dtype=np.int64) if came is None else came, rows, times)
     return rows[:used], times[rows[:used]]
 
 
-def _arrays(rows: _Flows | Slots) -> list[NDArray[Any]]:
+def _arrays(rows: Flows | Slots) -> list[NDArray[Any]]:
     return [getattr(rows, field.name) for field in fields(rows)]
 
 
@@ -193,7 +198,7 @@ def _moved(place: I32, slots: I32) -> I32:
     return np.append(place, fold.EMPTY).astype(np.int32)[slots]
 
 
-def _cells(rows: int) -> int:
+def cells(rows: int) -> int:
     """Cells of an index over `rows` rows: a power of two, at most half full."""
     return 1 << max(4, (2 * max(rows, 1) - 1).bit_length())
 

@@ -31,6 +31,7 @@ GAPS = 32  # octaves of the time between two packets of a flow: below 1 us, 1-2 
 WINDOW, SRC_MAC, DST_MAC, SRC_HI, SRC_LO, DST_HI, DST_LO, PORTS, KIND = range(9)  # of a flow's key
 IPS, MACS, PORT, PROTOCOL, PEER = range(5)  # kinds of things that are counted once
 SRC, DST = 1, 2
+SYN, SYN_ACK, RST, PAYLOAD = 1, 2, 4, 8  # seen in a flow
 EMPTY = -1
 _FIRST, _LAST = np.iinfo(np.int64).max, np.iinfo(np.int64).min
 # In compiled code whole rows are copied word by word: numba takes a second to compile one slice assignment.
@@ -105,7 +106,7 @@ def _slot(index, keys, stats, first, last, gaps, used, alias, key, mac, hi, lo, 
 
 @_entry
 def fold(
-    flow_index, flow_keys, flow_slots, flow_last, flow_count,
+    flow_index, flow_keys, flow_slots, flow_last, flow_count, flow_seen,
     slot_index, slot_keys, stats, first, last, gaps, used, alias, packet_slots,
     window_ns, closed, before_ns,
     time_ns, wire, src_mac, dst_mac, ip_version, ip_header, ip_length, ip_flags, fragment, ttl,
@@ -141,6 +142,7 @@ def fold(
             for j in range(9):
                 flow_keys[row, j] = key[j]
             flow_count[row] = 0
+            flow_seen[row] = 0
             flow_slots[row, 0] = _slot(
                 slot_index, slot_keys, stats, first, last, gaps, used, alias, end,
                 src_mac[i], src_hi[i], src_lo[i], np.uint64(window),
@@ -159,6 +161,13 @@ def fold(
         flow_count[row] += 1
         source, target = flow_slots[row, 0], flow_slots[row, 1]
         packet_slots[i, 0], packet_slots[i, 1] = source, target
+
+        if tcp_flags[i] & 2:
+            flow_seen[row] |= SYN_ACK if tcp_flags[i] & 16 else SYN
+        if tcp_flags[i] & 4:
+            flow_seen[row] |= RST
+        if payload[i] > 0:
+            flow_seen[row] |= PAYLOAD
 
         ip, tcp = ip_version[i] == 4, l4[i] == 6  # DataSense leaves IPv6 out of the columns of the IP header
         value[0], known[0] = ip_header[i], ip

@@ -13,13 +13,16 @@ from typing import TypeVar
 import numpy as np
 
 from cellwatch.models.features import messages as ms
+from cellwatch.models.features import speakers
 from cellwatch.models.features.columns import INDUSTRIAL_COLUMNS, LOG_COLUMNS
 from cellwatch.models.features.flow_tables import I32, distinct_rows
 from cellwatch.models.features.packets import CODE, Packets
+from cellwatch.models.features.protocols.application import TCP_TABLE, UDP_TABLE
 from cellwatch.models.types import F64, I64, U8, U32, Bool
 
 DATA_TYPES = ("array", "numeric", "string")  # in the order of a list column
 TYPE_BITS = (ms.ARRAY, ms.NUMERIC, ms.STRING)
+TABLES = np.stack([UDP_TABLE, TCP_TABLE])  # (2, 65536): PROTOCOLS code of the known ports
 _PUBLISH = 3
 # A register number means another register in each of Modbus' four tables.
 _TABLE = np.zeros(256, dtype=np.uint8)
@@ -30,7 +33,7 @@ _SPAN = 1 << 34  # more than any register number
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept:
+class Kept:
     """Messages that wait for their window to close; m rows."""
 
     ends: I32  # (m, 2) slots of sender and receiver, -1 = none
@@ -41,6 +44,8 @@ class _Kept:
     address: I64
     count: I32
     table: U8
+    part: I32  # (m, 3) Role of sender and receiver, port of the server
+    public: U8  # 1: the sender has a public address, 2: the receiver
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +63,7 @@ class _Published:
     kinds: U8
 
 
-Rows = TypeVar("Rows", _Kept, _Published)
+Rows = TypeVar("Rows", Kept, _Published)
 
 
 class MessageWindows:
@@ -66,7 +71,7 @@ class MessageWindows:
 
     def __init__(self) -> None:
         self.dissector = ms.Dissector()
-        self._kept: list[_Kept] = []
+        self._kept: list[Kept] = []
         self._published: list[_Published] = []
 
     def add(self, packets: Packets, slots: I32) -> None:
@@ -78,7 +83,16 @@ class MessageWindows:
         service = m.protocol.astype(np.int64) << 34
         service += np.where(m.function >= 0, m.function, (1 << 33) + m.kind.astype(np.int64))
         table = np.where(m.protocol == CODE["mbtcp"], _TABLE[m.function & 0xFF], np.uint8(0))
-        self._kept.append(_Kept(ends, m.protocol, service, m.flags, m.unit, m.address, m.count, table))
+        at = m.packet
+        public = np.empty(len(m), dtype=np.uint8)
+        speakers.outside(
+            packets.src_hi[at], packets.src_lo[at], packets.dst_hi[at], packets.dst_lo[at], public
+        )
+        part = np.empty((len(m), 3), dtype=np.int32)
+        speakers.parts(packets.src_port[at], packets.dst_port[at], packets.l4[at], TABLES, part)
+        self._kept.append(
+            Kept(ends, m.protocol, service, m.flags, m.unit, m.address, m.count, table, part, public)
+        )
         out = np.flatnonzero((m.protocol == CODE["mqtt"]) & (m.function == _PUBLISH) & (ends[:, 0] >= 0))
         row = m.packet[out]
         out = out[packets.dst_port[row] < packets.src_port[row]]
@@ -90,8 +104,10 @@ class MessageWindows:
                 )
             )  # fmt: skip
 
-    def take(self, place: I32, slots: int) -> tuple[F64, F64, U8]:
+    def take(self, place: I32, slots: int) -> tuple[F64, F64, U8, tuple[Kept, I64] | None]:
         """`log_*` (g, 7), `industrial_*` (g, 14) and the kinds of data (g,) of the g slots that closed.
+
+        And their messages, each that differs once, with how often it came; None without any.
 
         `place` says for each old slot its new row, or -1 - its new slot if its window is open.
         """
@@ -99,11 +115,18 @@ class MessageWindows:
         types = np.zeros(slots, dtype=np.uint8)
         kept, self._kept = _split(self._kept, place)
         published, self._published = _split(self._published, place)
+        said = None
         if kept is not None:
-            _industrial(kept, industrial)
+            # Polls ask for the same again and again: take each kind of message once, with how often it came.
+            first, times = distinct_rows(
+                kept.ends[:, 0], kept.ends[:, 1], kept.service, kept.flags, kept.unit, kept.address,
+                kept.count, kept.part[:, 0], kept.part[:, 2], kept.public,
+            )  # fmt: skip
+            said = Kept(*(getattr(kept, f.name)[first] for f in fields(Kept))), times
+            _industrial(*said, industrial)
         if published is not None:
             _log(published, log, types)
-        return log, industrial, types
+        return log, industrial, types, said
 
 
 def _split(parts: list[Rows], place: I32) -> tuple[Rows | None, list[Rows]]:
@@ -169,13 +192,8 @@ def _log(part: _Published, out: F64, types: U8) -> None:
         put(f"data-ranges_{name}", column, n > 0)
 
 
-def _industrial(part: _Kept, out: F64) -> None:
+def _industrial(part: Kept, times: I64, out: F64) -> None:
     g = len(out)
-    # Polls ask for the same again and again: take each kind of message once, with how often it came.
-    first, times = distinct_rows(
-        part.ends[:, 0], part.ends[:, 1], part.service, part.flags, part.unit, part.address, part.count
-    )
-    part = _Kept(*(getattr(part, f.name)[first] for f in fields(_Kept)))
     src, dst = part.ends[:, 0], part.ends[:, 1]
     sent, got = np.flatnonzero(src >= 0), np.flatnonzero((dst >= 0) & (dst != src))
     slot = np.concatenate([src[sent], dst[got]]).astype(np.int64)
@@ -215,7 +233,7 @@ def _industrial(part: _Kept, out: F64) -> None:
     put("registers-written_count", _registers(part, slot, row, addressed & write, g))
 
 
-def _registers(part: _Kept, slot: I64, row: I64, mask: Bool, g: int) -> I64:
+def _registers(part: Kept, slot: I64, row: I64, mask: Bool, g: int) -> I64:
     """Distinct registers of each slot: the length of the union of the ranges that its messages name."""
     slot, row = slot[mask], row[mask]
     if not len(slot):

@@ -27,10 +27,11 @@ from cellwatch.models.features.columns import (
     SIDES,
     TRAFFIC_COLUMNS,
 )
+from cellwatch.models.features.conversations import NOBODY, Rows
 from cellwatch.models.features.flow_tables import FlowTables, Folded
 from cellwatch.models.features.industrial import DATA_TYPES, TYPE_BITS, MessageWindows, gap_entropy
 from cellwatch.models.features.packets import U64, Packets
-from cellwatch.models.types import F32, F64, I64, U8, Ragged, TrafficBatch
+from cellwatch.models.types import F32, F64, I64, U8, Conversations, Ragged, TrafficBatch
 
 __all__ = ["COUNT_COLUMNS", "NETWORK_COLUMNS", "SET_BACK_NS", "TRAFFIC_COLUMNS", "TrafficWindows"]
 
@@ -47,9 +48,10 @@ class _Table:
     values: F32
     packets: int
     lists: Mapping[str, Ragged]
+    conversations: Conversations
 
 
-_NOBODY = _Table((), np.zeros((0, len(TRAFFIC_COLUMNS)), np.float32), 0, {})
+_NOBODY = _Table((), np.zeros((0, len(TRAFFIC_COLUMNS)), np.float32), 0, {}, NOBODY)
 _PLACE = {name: i for i, name in enumerate(TRAFFIC_COLUMNS)}
 _KINDS = {"ips": fold.IPS, "macs": fold.MACS, "ports": fold.PORT, "protocols": fold.PROTOCOL}
 
@@ -190,6 +192,7 @@ class TrafficWindows:
                     malformed=self._broken.pop(w, 0),
                     late=self.late - self._reported_late,
                     lists=table.lists,
+                    conversations=table.conversations,
                 )
             )
             self._reported_late = self.late
@@ -199,7 +202,7 @@ class TrafficWindows:
     def _tables(self, last: int) -> dict[int, _Table]:
         """Rows of each window up to `last` that has packets."""
         folded, place = self._flows.take(last)
-        log, industrial, types = self._messages.take(place, len(folded.slots.keys))
+        log, industrial, types, said = self._messages.take(place, len(folded.slots.keys))
         values = np.concatenate([_network(folded), log, industrial], axis=1)
         values[:, _PLACE["industrial_new-peers_count"]] = folded.counts[:, fold.PEER, 1]
         values[:, _PLACE["industrial_interval_entropy"]] = gap_entropy(folded.slots.gaps)
@@ -210,12 +213,19 @@ class TrafficWindows:
         picks = [self._listed(order[a:b], texts, values) for a, b in pairwise(cuts)]
         rows = np.concatenate(picks) if picks else np.zeros(0, dtype=np.int64)
         lists = _lists(folded, types, rows) if self.lists else {}
+        spoken = Rows(folded.flows, said, rows, texts)
         tables: dict[int, _Table] = {}
         stop = 0
         for (w, count), pick in zip(folded.packets.items(), picks, strict=True):
             start, stop = stop, stop + len(pick)
             mine = {name: ragged.part(start, stop) for name, ragged in lists.items()}
-            tables[w] = _Table(tuple(texts[pick].tolist()), values[pick].astype(np.float32), count, mine)
+            tables[w] = _Table(
+                tuple(texts[pick].tolist()),
+                values[pick].astype(np.float32),
+                count,
+                mine,
+                spoken.of(start, stop),
+            )
         return tables
 
     def _listed(self, pick: I64, texts: NDArray[np.object_], values: F64) -> I64:

@@ -14,6 +14,7 @@ import numpy as np
 
 from cellwatch.models.features.baseline import TagBaseline
 from cellwatch.models.features.columns import COUNT_COLUMNS, TRAFFIC_COLUMNS
+from cellwatch.models.features.conversations import moved
 from cellwatch.models.features.schema import SENSOR_COLUMNS, Schema
 from cellwatch.models.features.tags import (
     AVG,
@@ -32,6 +33,7 @@ from cellwatch.models.types import (
     I64,
     U32,
     Bool,
+    Conversations,
     FeatureWindow,
     TagBatch,
     TagCatalog,
@@ -407,7 +409,7 @@ class FeatureAssembler:
         windows = []
         owner = t.owner.astype(np.uint32)
         for i in range(count):
-            devices, values = self._rows(first + i, sensors[i])
+            devices, values, conversations = self._rows(first + i, sensors[i])
             windows.append(
                 FeatureWindow(
                     first + i,
@@ -422,6 +424,8 @@ class FeatureAssembler:
                     tags32[i],
                     commissioning=learning,
                     held=tuple(t.devices[d] for d in np.flatnonzero(held[i])),
+                    modes=(*modes[i].tolist(), *[0] * (len(devices) - len(t.devices))),
+                    conversations=conversations,
                 )
             )
         if learning:
@@ -498,8 +502,8 @@ class FeatureAssembler:
             out[:, owners, i] = column
         return out
 
-    def _rows(self, window_id: int, sensors: F64) -> tuple[tuple[str, ...], F32]:
-        """Devices and their row of the schema: known ones always, unknown ones while they talk."""
+    def _rows(self, window_id: int, sensors: F64) -> tuple[tuple[str, ...], F32, Conversations | None]:
+        """Devices, their rows of the schema, and what they said: known devices always, others when seen."""
         known = self._tags.devices
         names, index = known, self._device_index
         batch = self._traffic.pop(window_id, None)
@@ -525,8 +529,11 @@ class FeatureAssembler:
                         values[at[taken], _COLUMN[column]] = batch.values[taken, j]
         values[: len(known), len(TRAFFIC_COLUMNS) :] = sensors
         values[len(known) :, -1] = 0.0
+        said = None
+        if batch is not None and at is not None and batch.conversations is not None:
+            said = moved(batch.conversations, at)
         pick = self._pick
-        return names, values if pick is None else values[:, pick]
+        return names, values if pick is None else values[:, pick], said
 
     @property
     def _device_index(self) -> dict[str, int]:

@@ -92,6 +92,31 @@ def tags(msg: m.TagBatch) -> t.TagBatch:
     )
 
 
+_CONVERSATIONS = {
+    "device": "uint32", "peer": "uint32", "role": "uint8", "protocol": "uint32", "service": "uint32",
+    "port": "uint32", "packets": "uint32", "writes": "uint32", "refused": "uint32", "peers": "uint32",
+    "low": "int64", "high": "int64", "claim_device": "uint32", "claim_ip": "uint32", "claim_owner": "uint32",
+    "claim_packets": "uint32",
+}  # fmt: skip
+
+
+def _conversations_msg(c: t.Conversations | None) -> list[m.Conversations]:
+    if c is None:
+        return []
+    out = m.Conversations(names=list(c.names), more=c.more)
+    for name, dtype in _CONVERSATIONS.items():
+        setattr(out, name, _array(getattr(c, name), dtype))
+    return [out]
+
+
+def _conversations(msgs: list[m.Conversations]) -> t.Conversations | None:
+    if not msgs:
+        return None
+    msg = msgs[0]
+    columns = {name: _numpy(getattr(msg, name), dtype) for name, dtype in _CONVERSATIONS.items()}
+    return t.Conversations(names=tuple(msg.names), more=msg.more, **columns)
+
+
 def traffic_msg(b: t.TrafficBatch) -> m.TrafficBatch:
     out = m.TrafficBatch(
         window_id=b.window_id,
@@ -102,6 +127,7 @@ def traffic_msg(b: t.TrafficBatch) -> m.TrafficBatch:
         malformed=b.malformed,
         dropped=b.dropped,
         late=b.late,
+        conversations=_conversations_msg(b.conversations),
     )
     out.header.stamp, out.header.frame_id = time_msg(b.end_ns), "tap"
     out.values = _array(b.values, "float32")
@@ -122,6 +148,7 @@ def traffic(msg: m.TrafficBatch) -> t.TrafficBatch:
         msg.malformed,
         msg.dropped,
         msg.late,
+        conversations=_conversations(msg.conversations),
     )
 
 
@@ -134,6 +161,8 @@ def features_msg(w: t.FeatureWindow) -> m.FeatureWindow:
         tags=list(w.tags),
         commissioning=w.commissioning,
         held=list(w.held),
+        modes=list(w.modes),
+        conversations=_conversations_msg(w.conversations),
         closed=time_msg(w.closed_ns),
     )
     out.header.stamp, out.header.frame_id = time_msg(w.end_ns), "cell"
@@ -159,6 +188,8 @@ def features(msg: m.FeatureWindow) -> t.FeatureWindow:
         tag_values.reshape(k, -1) if k else tag_values.reshape(0, 0),
         msg.commissioning,
         tuple(msg.held),
+        tuple(msg.modes),
+        _conversations(msg.conversations),
     )
 
 
@@ -172,11 +203,14 @@ def _violation_msg(v: t.Violation) -> m.Violation:
         rule=v.rule,
         category=v.category,
         attack_id=v.attack_id,
+        message=v.message,
     )
 
 
 def _violation(v: m.Violation) -> t.Violation:
-    return t.Violation(v.device, v.feature, v.observed, v.low, v.high, v.rule, v.category, v.attack_id)
+    return t.Violation(
+        v.device, v.feature, v.observed, v.low, v.high, v.rule, v.category, v.attack_id, v.message
+    )
 
 
 def verdicts_msg(v: t.Verdicts) -> m.VerdictArray:
@@ -185,6 +219,7 @@ def verdicts_msg(v: t.Verdicts) -> m.VerdictArray:
         latency=v.latency_s,
         devices=list(v.devices),
         abstained=v.abstained,
+        partial=v.partial,
         closed=time_msg(v.closed_ns),
     )
     out.header.stamp, out.header.frame_id = time_msg(v.end_ns), v.source
@@ -219,6 +254,7 @@ def verdicts(msg: m.VerdictArray) -> t.Verdicts:
         tuple(_violation(x) for x in msg.violations),
         msg.abstained,
         msg.latency,
+        msg.partial,
     )
 
 
@@ -244,6 +280,12 @@ def fused_msg(w: t.FusedWindow, now_ns: int) -> m.FusedVerdictArray:
                 m.Contribution(detector=c.detector, score=c.score, weight=c.weight) for c in v.contributions
             ],
             violations=[_violation_msg(x) for x in v.violations],
+            category_confidence=v.category_confidence,
+            attack_type_confidence=v.attack_type_confidence,
+            rules_confidence=v.rules_confidence,
+            agreeing=list(v.agreeing),
+            conflict=v.conflict,
+            explanation_json=v.explanation_json,
         )
         for v in w.verdicts
     ]
@@ -266,6 +308,12 @@ def fused(msg: m.FusedVerdictArray) -> t.FusedWindow:
                 tuple(t.Contribution(c.detector, c.score, c.weight) for c in v.contributions),
                 tuple(_violation(x) for x in v.violations),
                 v.explanation,
+                v.category_confidence,
+                v.attack_type_confidence,
+                v.rules_confidence,
+                tuple(v.agreeing),
+                v.conflict,
+                v.explanation_json,
             )
             for v in msg.verdicts
         ),
@@ -358,4 +406,55 @@ def label(msg: m.Label) -> t.Incident:
         time_ns(msg.end),
         tuple(msg.devices),
         msg.attack_id or None,
+    )
+
+
+def alarms_msg(alarms: tuple[t.Alarm, ...], flooded: int, now_ns: int) -> m.AlarmArray:
+    out = m.AlarmArray(flooded=flooded)
+    out.header.stamp, out.header.frame_id = time_msg(now_ns), "cell"
+    out.alarms = [
+        m.Alarm(
+            key=a.key,
+            device=a.device,
+            category=a.category,
+            attack_type=a.attack_type,
+            state=int(a.state),
+            priority=int(a.priority),
+            ne107=int(a.ne107),
+            active=a.active,
+            annunciated=a.annunciated,
+            raised=time_msg(a.raised_ns),
+            changed=time_msg(a.changed_ns),
+            occurrences=a.occurrences,
+            message=a.message,
+            shelved_until=time_msg(a.shelved_until_ns),
+            user=a.user,
+            reason=a.reason,
+        )
+        for a in alarms
+    ]
+    return out
+
+
+def alarms(msg: m.AlarmArray) -> tuple[t.Alarm, ...]:
+    return tuple(
+        t.Alarm(
+            a.key,
+            a.device,
+            a.category,
+            a.attack_type,
+            t.AlarmState(a.state),
+            t.Priority(a.priority),
+            t.Ne107(a.ne107),
+            a.active,
+            a.annunciated,
+            time_ns(a.raised),
+            time_ns(a.changed),
+            a.occurrences,
+            a.message,
+            time_ns(a.shelved_until),
+            a.user,
+            a.reason,
+        )
+        for a in msg.alarms
     )

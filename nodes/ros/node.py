@@ -40,7 +40,7 @@ class CellNode(LifecycleNode):
         self._pubs: list[Any] = []
         self._timers: list[Any] = []
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", qos.DIAGNOSTICS)
-        self._beat = self.create_timer(1.0, self._on_beat)
+        self._beat_timer = self.create_timer(1.0, self._on_beat)
 
     # What a subclass writes -------------------------------------------------
     def build(self) -> None:
@@ -69,7 +69,7 @@ class CellNode(LifecycleNode):
         return pub
 
     def subscribe(self, kind: type, topic: str, callback: Any) -> None:
-        self._subs.append(self.create_subscription(kind, topic, callback, qos.TOPICS[topic]))
+        self._subs.append(self.create_subscription(kind, topic, callback, qos.heard(topic)))
 
     def say(self, pub: Any, msg: Any) -> bool:
         """Publish; a failing middleware is counted, never fatal."""

@@ -23,10 +23,13 @@ TRAFFIC = _profile(10, reliable=False)
 FEATURES = _profile(20)
 VERDICTS = _profile(50)
 LATCHED = _profile(1, latched=True)
+# Who listens takes the last word of each publisher: a cell has several PLCs and replicas.
+LATCHED_HEARD = _profile(16, latched=True)
 DIAGNOSTICS = _profile(20)
 # Volatile on purpose: a restarted writer must never replay an old command.
 COMMANDS = _profile(20, lifespan_s=5.0)
 RESULTS = _profile(50)
+HEARTBEAT = _profile(1)
 
 TOPICS = {
     "tags": TAGS,
@@ -37,9 +40,19 @@ TOPICS = {
     "features": FEATURES,
     "verdicts/rules": VERDICTS,
     "verdicts/ensemble": VERDICTS,
+    "verdicts/limits": VERDICTS,
     "verdicts/fused": VERDICTS,
+    "attributions": VERDICTS,
     "model_state": LATCHED,
     "commands": COMMANDS,
     "command_results": RESULTS,
     "labels": VERDICTS,
+    "alarms": LATCHED,
+    "response_state": LATCHED,
+    "heartbeat": HEARTBEAT,
 }
+
+
+def heard(topic: str) -> QoSProfile:
+    """Profile to subscribe with."""
+    return LATCHED_HEARD if TOPICS[topic] is LATCHED else TOPICS[topic]

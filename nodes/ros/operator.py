@@ -1,0 +1,107 @@
+"""An operator's line to a running cell: reads a latched topic once, calls services. For the command line."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+import rclpy
+from cellwatch_msgs import msg as m
+from cellwatch_msgs import srv
+from rclpy.executors import SingleThreadedExecutor
+
+from cellwatch.models.types import Alarm
+from cellwatch.nodes.ros import convert, qos
+
+
+class NoAnswerError(Exception):
+    """The cell does not answer, or refuses; the text says why."""
+
+
+class Operator:
+    """`with Operator("/demo") as cell: cell.alarms()`. Waits `patience_s` for each answer."""
+
+    def __init__(self, namespace: str, patience_s: float = 10.0) -> None:
+        os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+        self.namespace, self.patience_s = namespace, patience_s
+        self._context = rclpy.Context()
+        rclpy.init(context=self._context)
+        self._node = rclpy.create_node("operator", namespace=namespace, context=self._context)
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self._node)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._executor.shutdown()
+        self._node.destroy_node()
+        rclpy.shutdown(context=self._context)
+
+    def alarms(self) -> tuple[tuple[Alarm, ...], int]:
+        """All alarms, and how many a flood holds back."""
+        msg = self._latched(m.AlarmArray, "alarms")
+        return convert.alarms(msg), msg.flooded
+
+    def taken(self) -> tuple[list[str], list[str]]:
+        """What is overridden, and what is in maintenance."""
+        msg = self._latched(m.ResponseState, "response_state")
+        return list(msg.overridden), list(msg.maintenance)
+
+    def acknowledge(self, key: str, user: str, reason: str) -> None:
+        self._call(srv.AckAlarm, "fusion_node/acknowledge_alarm", key=key, user=user, reason=reason)
+
+    def shelve(self, key: str, duration_s: float, user: str, reason: str) -> None:
+        """For 0 s: take it back."""
+        what = {"key": key, "duration": float(duration_s), "user": user, "reason": reason}
+        self._call(srv.ShelveAlarm, "fusion_node/shelve_alarm", **what)
+
+    def set_out_of_service(self, key: str, user: str, reason: str, *, out: bool) -> None:
+        what = {"key": key, "out_of_service": out, "user": user, "reason": reason}
+        self._call(srv.SetOutOfService, "fusion_node/set_out_of_service", **what)
+
+    def set_override(self, target: str, user: str, reason: str, *, on: bool) -> None:
+        what = {"target": target, "overridden": on, "user": user, "reason": reason}
+        self._call(srv.SetOverride, "fusion_node/set_override", **what)
+
+    def set_maintenance(self, target: str, user: str, reason: str, *, on: bool) -> None:
+        what = {"target": target, "maintenance": on, "user": user, "reason": reason}
+        self._call(srv.SetMaintenance, "fusion_node/set_maintenance", **what)
+
+    def set_armed(self, link: str, user: str, reason: str, *, armed: bool) -> None:
+        """Arm or disarm one link, by the name of its node."""
+        what = {"armed": armed, "user": user, "reason": reason}
+        self._call(srv.SetArmed, f"{link}/set_armed", **what)
+
+    def _latched(self, kind: type, topic: str) -> Any:
+        heard: list[Any] = []
+        subscription = self._node.create_subscription(kind, topic, heard.append, qos.heard(topic))
+        try:
+            self._await(lambda: bool(heard), f"no cell answers at {self.namespace}; is it running?")
+        finally:
+            self._node.destroy_subscription(subscription)
+        return heard[-1]
+
+    def _call(self, kind: type, service: str, **fields: Any) -> None:
+        client = self._node.create_client(kind, service)
+        try:
+            self._await(client.service_is_ready, f"no cell answers at {self.namespace}; is it running?")
+            future = client.call_async(kind.Request(**fields))  # type: ignore[attr-defined]
+            self._await(future.done, f"{self.namespace}/{service} does not answer")
+            answer = future.result()
+        finally:
+            self._node.destroy_client(client)
+        if answer.error_code != answer.NONE:
+            raise NoAnswerError(answer.error_msg)
+
+    def _await(self, ready: Callable[[], bool], otherwise: str) -> None:
+        deadline = time.monotonic() + self.patience_s
+        while not ready():
+            if time.monotonic() > deadline:
+                raise NoAnswerError(otherwise)
+            self._executor.spin_once(timeout_sec=0.05)
