@@ -1,183 +1,216 @@
-"""Fusion of all verdicts on a window (DeepSense, section 3.4).
+"""Fusion of all verdicts on a window (DeepSense, section 3.3.4), for all its devices at once.
 
-L1: p = sum(w_i s_i) / sum(w_i), attack if p >= tau.  L2: v(c) = sum of w_i with c_i = c, argmax.
-A source that is late or abstains has no weight in either sum, and the verdict names it.
+L1 decides whether; only devices that L1 or the rules object to are voted on at L2 (category), and only those
+with a category at L3 (type, among the types of that category). A source or model that is late or abstains has
+no weight in any sum, and the verdict names it.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cellwatch.models.types import Contribution, FusedVerdict, FusedWindow, Level, Screening, Violation
+from cellwatch.models.fusion import explanation, formulas
+from cellwatch.models.fusion.confirmation import Confirmation
+from cellwatch.models.fusion.evidence import gather
+from cellwatch.models.fusion.limit_states import LIMITS
+from cellwatch.models.fusion.naming import UNKNOWN, Name, names
+from cellwatch.models.fusion.pairing import Pairing
+from cellwatch.models.fusion.settings import FusionSettings
+from cellwatch.models.types import Contribution, FusedVerdict, FusedWindow, Level, Screening
 
 if TYPE_CHECKING:
-    from cellwatch.models.types import Verdicts
+    from cellwatch.models.fusion.calibration import Columns
+    from cellwatch.models.fusion.evidence import Evidence
+    from cellwatch.models.fusion.pairing import Pending
+    from cellwatch.models.types import F64, I64, Bool, Verdicts, Violation
+
+__all__ = ["Fusion", "FusionSettings"]
+
+RULES = "rules"
+_LAYOUTS = 64  # arrangements of detectors that are remembered
+_ALL, _MODELS = 0, 1  # columns of weights
+_ALLOW, _SUSPICIOUS, _BLOCK = map(int, (Screening.ALLOW, Screening.SUSPICIOUS, Screening.BLOCK))
 
 
 @dataclass(frozen=True, slots=True)
-class FusionSettings:
-    """How verdicts become a decision."""
+class _Layout:
+    """What depends on the detectors of L1 only, and stays from window to window."""
 
-    sources: tuple[str, ...] = ("rules", "ensemble")
-    threshold: float = 0.5  # tau, 0..1
-    budget_s: float = 0.25  # how long a window waits for a late source
-    confirm_windows: int = 2  # agreeing windows in a row before BLOCK when two sources agree
-    confirm_alone: int = 4  # the same when one source has to decide alone
-    weights: dict[str, float] = field(default_factory=dict)  # detector -> weight > 0, 1 if absent
+    detectors: tuple[str, ...]  # m
+    each: list[float]  # (m,) weight of each
+    weights: F64  # (m, k): all sources, all but the rules and, if these are several, each of them
+    counts: Bool  # (m, k) where the weight is not 0
+    calibrators: Columns
+    column: dict[str, int]  # source -> its column of k
+    rules: frozenset[str]  # detectors that are rules
 
 
-@dataclass(slots=True)
-class _Pending:
-    first_ns: int
-    verdicts: dict[str, Verdicts] = field(default_factory=dict)
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """L1 of one window; all arrays have a row for each device."""
+
+    scores: F64  # (n, m) calibrated P(attack)
+    probability: F64
+    decision: I64  # Screening
+    says: dict[str, Bool]  # source -> it calls the device not benign
+    conflict: Bool
 
 
 class Fusion:
-    """Pairs verdicts by window and decides. At most `MAX_PENDING` windows wait."""
-
-    MAX_PENDING = 64
+    """Pairs verdicts by window and decides."""
 
     def __init__(self, settings: FusionSettings | None = None) -> None:
         self.settings = settings or FusionSettings()
-        self.late = 0  # verdicts that came after their window was fused
-        self._pending: OrderedDict[int, _Pending] = OrderedDict()
-        self._fused_to = -1
-        self._streak: dict[str, int] = {}
+        self._pairing = Pairing(self.settings.sources, self.settings.budget_s)
+        self._confirmation = Confirmation(self.settings.confirm_windows, self.settings.confirm_alone)
+        self._layouts: dict[tuple[tuple[str, ...], tuple[str, ...]], _Layout] = {}
+
+    @property
+    def late(self) -> int:
+        """Verdicts that came after their window was fused."""
+        return self._pairing.late
 
     def offer(self, verdicts: Verdicts, now_ns: int) -> None:
-        """Stage one source's verdicts."""
-        if verdicts.window_id <= self._fused_to:
-            self.late += 1
-            return
-        pending = self._pending.setdefault(verdicts.window_id, _Pending(now_ns))
-        pending.verdicts[verdicts.source] = verdicts
+        """Stage one source's verdicts, or a replica's share of them."""
+        self._pairing.offer(verdicts, now_ns)
 
     def step(self, now_ns: int) -> list[FusedWindow]:
-        """Windows that are complete, or whose budget is spent, in order."""
-        out = []
-        for window_id in sorted(self._pending):
-            pending = self._pending[window_id]
-            complete = all(s in pending.verdicts for s in self.settings.sources)
-            spent = now_ns - pending.first_ns >= self.settings.budget_s * 1e9
-            if not (complete or spent or len(self._pending) > self.MAX_PENDING):
-                break  # later windows wait for this one: decisions are made in order
-            del self._pending[window_id]
-            self._fused_to = max(self._fused_to, window_id)
-            out.append(self._fuse(pending.verdicts))
-        return out
+        """Windows that are complete, or whose budget is spent, in order; in each the gravest device first."""
+        return [self._fuse(pending) for pending in self._pairing.ready(now_ns)]
 
-    def _fuse(self, by_source: dict[str, Verdicts]) -> FusedWindow:
-        first = next(iter(by_source.values()))
-        missing = [f"{s}: late" for s in self.settings.sources if s not in by_source]
-        missing += [f"{s}: {v.abstained}" for s, v in by_source.items() if v.abstained]
-        devices = list(dict.fromkeys(d for v in by_source.values() for d in v.devices))
+    def _fuse(self, pending: Pending) -> FusedWindow:
+        evidence = gather(pending, self.settings.sources)
+        detectors, sources, raw = evidence.attack_scores()
+        layout = self._layout(detectors, sources)
+        judged = self._judge(evidence, layout, layout.calibrators.apply(raw))
+        first = pending.first
         return FusedWindow(
             first.window_id,
             first.end_ns,
             first.closed_ns,
-            tuple(self._judge(d, by_source, tuple(missing)) for d in devices),
-            tuple(s for s in by_source if not by_source[s].abstained),
-            tuple(missing),
+            self._verdicts(first.window_id, evidence, layout, judged),
+            tuple(s for s, parts in pending.parts.items() if not all(p.abstained for p in parts)),
+            evidence.missing,
         )
 
-    def _judge(self, device: str, by_source: dict[str, Verdicts], missing: tuple[str, ...]) -> FusedVerdict:
-        contributions: list[Contribution] = []
-        votes: dict[str, float] = {}
-        screening = Screening.UNKNOWN
-        violations: tuple[Violation, ...] = ()
-        for verdicts in by_source.values():
-            if device not in verdicts.devices:
+    def _judge(self, evidence: Evidence, layout: _Layout, scores: F64) -> _Judged:
+        mean = formulas.attack_probability(scores, layout.weights)
+        mean = self.settings.calibration.apply("L1/fused", mean)
+        spoke = ~np.isnan(scores) @ layout.counts
+        attack = spoke & (mean >= self.settings.threshold)
+        models = attack[:, _MODELS]
+        silent = np.zeros(len(scores), np.uint8)
+        rules, limits = evidence.screening.get(RULES, silent), evidence.screening.get(LIMITS, silent)
+        says = {RULES: rules >= _SUSPICIOUS, LIMITS: limits >= _SUSPICIOUS}
+        objected = says[RULES] | says[LIMITS]
+        certain = (rules == _BLOCK) | (limits == _BLOCK)
+        block = self._confirmation.step(evidence.devices, models & objected, certain)
+        return _Judged(
+            scores,
+            np.where(spoke[:, _ALL], mean[:, _ALL], 0.0),
+            np.where(block, _BLOCK, np.where(objected | attack.any(axis=1), _SUSPICIOUS, _ALLOW)),
+            says | {s: attack[:, k] for s, k in layout.column.items()},
+            spoke[:, _MODELS] & (rules > 0) & (models != says[RULES]),
+        )
+
+    def _verdicts(
+        self, window_id: int, evidence: Evidence, layout: _Layout, judged: _Judged
+    ) -> tuple[FusedVerdict, ...]:
+        """A verdict for each device, the gravest first."""
+        found = names(evidence, np.flatnonzero(judged.decision > _ALLOW), self.settings)
+        order = np.lexsort((-judged.probability, -judged.decision)).tolist()
+        decisions, probabilities = judged.decision.tolist(), judged.probability.tolist()
+        conflicts, scores = judged.conflict.tolist(), judged.scores.tolist()
+        confidence = evidence.confidence.get(RULES, np.full(len(scores), np.nan)).tolist()
+        out = []
+        for i in order:
+            device = evidence.devices[i]
+            contributions = tuple(map(Contribution, layout.detectors, scores[i], layout.each))
+            if decisions[i] == _ALLOW:
+                out.append(
+                    FusedVerdict(
+                        device,
+                        Screening.ALLOW,
+                        probabilities[i],
+                        self.settings.threshold,
+                        contributions=contributions,
+                        rules_confidence=confidence[i],
+                        conflict=conflicts[i],
+                    )
+                )
                 continue
-            i = verdicts.devices.index(device)
-            screening = max(screening, Screening(int(verdicts.screening[i])))
-            violations += tuple(v for v in verdicts.violations if v.device == device)
-            for level in verdicts.levels:
-                p = level.probabilities[i]
-                for k, detector in enumerate(level.detectors):
-                    weight = self.settings.weights.get(detector, 1.0)
-                    if level.level == Level.L1:
-                        contributions.append(Contribution(detector, float(p[k, 1]), weight))
-                    elif level.level == Level.L2 and np.isfinite(p[k]).all():
-                        c = level.classes[int(np.argmax(p[k]))]
-                        votes[c] = votes.get(c, 0.0) + weight
-        probability = fuse_binary(contributions)
-        decision = self._decide(device, probability, screening, contributions)
-        category = "benign" if decision == Screening.ALLOW else _category(votes, violations)
-        return FusedVerdict(
-            device,
-            decision,
-            probability,
-            self.settings.threshold,
-            category,
-            "",
-            tuple(contributions),
-            violations,
-            explain(device, decision, probability, category, violations, missing),
-        )
+            decision = Screening(decisions[i])
+            violations = evidence.violations.get(device, ())
+            name = found.get(i) or Name(_hint(violations))
+            label = name.attack_type or name.category
+            agreeing = tuple(s for s, bad in judged.says.items() if bad[i])
+            missing = [text for rows, text in evidence.absent if rows[i]]
+            silent = explanation.abstentions(contributions)
+            out.append(
+                FusedVerdict(
+                    device,
+                    decision,
+                    probabilities[i],
+                    self.settings.threshold,
+                    name.category,
+                    name.attack_type,
+                    contributions,
+                    violations,
+                    explanation.sentence(
+                        device,
+                        decision,
+                        probabilities[i],
+                        label,
+                        violations,
+                        agreeing,
+                        [*missing, silent] if silent else missing,
+                    ),
+                    name.category_confidence,
+                    name.type_confidence,
+                    confidence[i],
+                    agreeing,
+                    conflicts[i],
+                    explanation.appendix_b(
+                        device,
+                        f"{window_id}/{device}",
+                        label,
+                        confidence[i],
+                        violations,
+                        contributions,
+                        probabilities[i],
+                        layout.rules,
+                    ),
+                )
+            )
+        return tuple(out)
 
-    def _decide(
-        self, device: str, probability: float, screening: Screening, contributions: list[Contribution]
-    ) -> Screening:
-        """BLOCK needs agreement: two sources for `confirm_windows`, or one alone for `confirm_alone`."""
-        attack = probability >= self.settings.threshold
-        suspicious = screening >= Screening.SUSPICIOUS
-        models = [c.score for c in contributions if c.detector != "rulesense" and np.isfinite(c.score)]
-        if models:
-            agreed = attack and suspicious
-            needed = self.settings.confirm_windows
-        else:
-            agreed = screening == Screening.BLOCK
-            needed = self.settings.confirm_alone
-        self._streak[device] = self._streak.get(device, 0) + 1 if agreed else 0
-        if self._streak[device] >= needed:
-            return Screening.BLOCK
-        return Screening.SUSPICIOUS if attack or suspicious else Screening.ALLOW
+    def _layout(self, detectors: tuple[str, ...], sources: tuple[str, ...]) -> _Layout:
+        key = (detectors, sources)
+        if key not in self._layouts:
+            if len(self._layouts) >= _LAYOUTS:  # models come and go: forget the arrangements of old
+                self._layouts.clear()
+            by_source = [s for s in dict.fromkeys(sources) if s != RULES]
+            masks = [[True] * len(sources), [s != RULES for s in sources]]
+            if len(by_source) > 1:
+                masks += [[s == one for s in sources] for one in by_source]
+            weights = self.settings.weight(Level.L1, detectors)
+            matrix = np.array(masks, bool).T * weights[:, None]
+            self._layouts[key] = _Layout(
+                detectors,
+                weights.tolist(),
+                matrix,
+                matrix > 0,
+                self.settings.calibration.columns(tuple(f"L1/{d}" for d in detectors)),
+                {s: _MODELS if len(by_source) == 1 else 2 + k for k, s in enumerate(by_source)},
+                frozenset(d for d, s in zip(detectors, sources, strict=True) if s == RULES),
+            )
+        return self._layouts[key]
 
 
-def fuse_binary(contributions: list[Contribution]) -> float:
-    """P = sum(w_i s_i) / sum(w_i) over the detectors that do not abstain; 0 if all do.
-
-    >>> fuse_binary([Contribution("a", 0.9, 1.0), Contribution("b", 0.3, 1.0)])
-    0.6
-    """
-    heard = [c for c in contributions if np.isfinite(c.score)]
-    total = sum(c.weight for c in heard)
-    return round(sum(c.weight * c.score for c in heard) / total, 6) if total else 0.0
-
-
-def _category(votes: dict[str, float], violations: tuple[Violation, ...]) -> str:
-    """The models' weighted vote; where they see nothing, what the violations hint at."""
-    named = {c: v for c, v in votes.items() if c != "benign"}
-    if named and max(named.values()) >= votes.get("benign", 0.0):
-        return max(named, key=lambda c: named[c])
+def _hint(violations: tuple[Violation, ...]) -> str:
+    """The category that most violations hint at."""
     hints = [v.category for v in violations if v.category]
-    return max(set(hints), key=hints.count) if hints else "unknown"
-
-
-def explain(
-    device: str,
-    decision: Screening,
-    probability: float,
-    category: str,
-    violations: tuple[Violation, ...],
-    missing: tuple[str, ...] = (),
-) -> str:
-    """One sentence in plain words; empty for ALLOW."""
-    if decision == Screening.ALLOW:
-        return ""
-    if not violations:
-        why = "the models agree although no single limit is broken"
-    elif violations[0].rule == "unknown-device":
-        why = "this device is not in the profile of the cell"
-    else:
-        v = violations[0]
-        bound, word = (v.high, "above") if v.observed > v.high else (v.low, "below")
-        why = f"{v.feature} is {v.observed:.4g}, {word} its normal limit {bound:.4g}"
-        if len(violations) > 1:
-            why += f" (and {len(violations) - 1} more)"
-    text = f"{device}: {decision.name}, {category}, p={probability:.2f}: {why}"
-    return text + (f"; without {', '.join(missing)}" if missing else "")
+    return max(hints, key=hints.count) if hints else UNKNOWN

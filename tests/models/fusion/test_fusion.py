@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import doctest
 from dataclasses import replace
 
 import numpy as np
-import pytest
 
-from cellwatch.models.fusion import fusion as module
-from cellwatch.models.fusion.fusion import Fusion, FusionSettings, fuse_binary
-from cellwatch.models.types import Contribution, Level, LevelScores, Screening, Verdicts, Violation
+from cellwatch.models.fusion.fusion import Fusion, FusionSettings
+from cellwatch.models.fusion.pairing import Pairing
+from cellwatch.models.types import Level, LevelScores, Screening, Verdicts, Violation
 
 MS = 1_000_000
 
@@ -53,16 +51,6 @@ def ensemble(window_id, p, category="dos"):
             LevelScores(Level.L2, ("XGB", "MLP"), classes, l2),
         ),
     )
-
-
-def test_doctests():
-    assert doctest.testmod(module).failed == 0
-
-
-def test_binary_fusion_is_the_weighted_mean_of_those_who_speak():
-    c = [Contribution("a", 1.0, 3.0), Contribution("b", 0.0, 1.0), Contribution("c", float("nan"), 100.0)]
-    assert fuse_binary(c) == pytest.approx(0.75)
-    assert fuse_binary([]) == 0.0
 
 
 def test_two_agreeing_sources_block_after_the_confirming_window():
@@ -134,4 +122,4 @@ def test_pending_windows_are_bounded():
     core = Fusion(FusionSettings(budget_s=1e6))
     for i in range(1, 200):
         core.offer(rules(i), 0)
-    assert len(core.step(0)) == 199 - core.MAX_PENDING
+    assert len(core.step(0)) == 199 - Pairing.MAX_PENDING

@@ -1,0 +1,39 @@
+"""How verdicts become a decision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from cellwatch.models.fusion.calibration import Calibration
+
+if TYPE_CHECKING:
+    from cellwatch.models.types import F64, Level
+
+
+@dataclass(frozen=True, slots=True)
+class FusionSettings:
+    """Settings of the fusion; weights and calibration come from validation data, see `fit`."""
+
+    sources: tuple[str, ...] = ("rules", "ensemble")  # that a window waits for
+    threshold: float = 0.5  # tau, 0..1
+    budget_s: float = 0.25  # how long a window waits for a late source
+    confirm_windows: int = 2  # windows in a row before BLOCK when the rules and the models agree
+    confirm_alone: int = 4  # the same when the rules or the limits say BLOCK alone
+    weights: dict[str, float] = field(default_factory=dict)  # "XGB" or "L2/XGB" -> weight >= 0, 1 if absent
+    vote: Literal["weighted", "posterior"] = "weighted"  # L2 and L3: weighted vote, or weighted posteriors
+    calibration: Calibration = field(default_factory=Calibration)
+
+    _weights: dict[tuple[Level, tuple[str, ...]], F64] = field(
+        init=False, default_factory=dict, repr=False, compare=False
+    )
+
+    def weight(self, level: Level, detectors: tuple[str, ...]) -> F64:
+        """Weights (m,) of the detectors of one level."""
+        found = self._weights.get((level, detectors))
+        if found is None:
+            found = np.array([self.weights.get(f"L{level}/{d}", self.weights.get(d, 1.0)) for d in detectors])
+            self._weights[level, detectors] = found
+        return found
