@@ -1,24 +1,43 @@
-"""Fusion node: pairs the verdicts of a window, decides, explains, and asks for commands.
+"""Fusion node: pairs the verdicts of a window, decides, explains, raises alarms and asks for commands.
 
-Subscribes  verdicts/rules, verdicts/ensemble
-Publishes   verdicts/fused (FusedVerdictArray), commands (ActuatorCommand)
-Parameters  sources, threshold, budget_s, confirm_windows, confirm_alone, weights, response (see `Params`)
+Subscribes  verdicts/{rules,ensemble,limits}; features (hard cases); tag_catalog, tag_snapshot (clamps);
+            command_results (reverts); heartbeat (of the supervisor)
+Publishes   verdicts/fused (FusedVerdictArray), commands (ActuatorCommand), alarms (AlarmArray, latched),
+            response_state (ResponseState, latched)
+Services    ~/{acknowledge_alarm,shelve_alarm,set_out_of_service,set_override,set_maintenance}
+Parameters  sources, threshold, ... response, interlocks, alarms, state_file, audit_file (see `Params`)
 """
 
 from __future__ import annotations
 
 import json
 import time
+from collections import OrderedDict
 from dataclasses import dataclass
+from pathlib import Path
 
-from cellwatch_msgs.msg import ActuatorCommand, FusedVerdictArray, VerdictArray
+from cellwatch_msgs import msg as m
+from std_msgs.msg import Header
 
+from cellwatch.models.fusion.fit import FusionFit
 from cellwatch.models.fusion.fusion import Fusion, FusionSettings
-from cellwatch.models.response.policy import ResponsePolicy, ResponseRule
-from cellwatch.models.types import Screening
+from cellwatch.models.fusion.hard_cases import HardCases, hard_cases
+from cellwatch.models.response.alarms import AlarmSettings
+from cellwatch.models.response.interlocks import InterlockSettings
+from cellwatch.models.response.policy import parse_rule
+from cellwatch.models.response.response import Response
+from cellwatch.models.types import FeatureWindow, FusedVerdict, FusedWindow, Screening, severity
+from cellwatch.nodes.drivers.audit_log import AuditLog
+from cellwatch.nodes.drivers.hard_case_store import HardCaseStore
+from cellwatch.nodes.drivers.whole_file import write_whole
 from cellwatch.nodes.ros import convert
 from cellwatch.nodes.ros.node import OK, WARN, CellNode, run
+from cellwatch.nodes.ros.operator_desk import OperatorDesk
 from cellwatch.nodes.ros.params import param
+
+SOURCES = ("rules", "ensemble", "limits")
+KEPT_WINDOWS = 16
+HARD_CASES = 4096
 
 
 @dataclass(frozen=True)
@@ -29,9 +48,15 @@ class Params:
     confirm_windows: int = param(2, "agreeing windows in a row before BLOCK", low=1, high=100)
     confirm_alone: int = param(4, "the same when the rules decide alone", low=1, high=100)
     weights: str = param("{}", "JSON object: detector -> weight")
+    fit: str = param("", "fusion.json of the models: weights, calibration, threshold; empty: equal weights")
     response: str = param(
-        "[]", "JSON list of response rules: categories, devices, tag, value, hold_s, valid_for_s"
+        "[]", "JSON list of response rules, see cellwatch.models.response.policy.parse_rule"
     )
+    interlocks: str = param('{"dead_man_s": 0}', "JSON object, see InterlockSettings")
+    alarms: str = param("{}", "JSON object, see AlarmSettings")
+    state_file: str = param("", "keeps alarms, overrides and maintenance over a restart; empty: nowhere")
+    audit_file: str = param("", "append-only log of what operators do; empty: none")
+    hard_cases: str = param("", "bounded store of rule/model conflicts; empty: none")
 
 
 class FusionNode(CellNode):
@@ -41,61 +66,137 @@ class FusionNode(CellNode):
 
     def build(self) -> None:
         p = self.params
-        self.core = Fusion(
-            FusionSettings(
-                tuple(json.loads(p.sources)),
-                p.threshold,
-                p.budget_s,
-                p.confirm_windows,
-                p.confirm_alone,
-                json.loads(p.weights),
-            )
+        settings = FusionSettings(
+            tuple(json.loads(p.sources)),
+            p.threshold,
+            p.budget_s,
+            p.confirm_windows,
+            p.confirm_alone,
+            json.loads(p.weights),
         )
-        self.policy = ResponsePolicy(
-            tuple(
-                ResponseRule(**{k: tuple(v) if isinstance(v, list) else v for k, v in r.items()})
-                for r in json.loads(p.response)
-            )
+        if p.fit:
+            settings = FusionFit.from_json(Path(p.fit).read_text(encoding="utf-8")).settings(settings)
+        self.core = Fusion(settings)
+        self.response = Response(
+            tuple(parse_rule(r) for r in json.loads(p.response)),
+            InterlockSettings(**json.loads(p.interlocks)),
+            AlarmSettings(**json.loads(p.alarms)),
         )
-        self.fused = self.issued = self.incomplete = 0
+        self.audit = AuditLog(p.audit_file) if p.audit_file else None
+        self.store = HardCaseStore(Path(p.hard_cases), HardCases(HARD_CASES)) if p.hard_cases else None
+        state = Path(p.state_file) if p.state_file else None
+        self.desk = OperatorDesk(self, self.response, self.audit, state, write_whole)
+        self.fused = self.issued = self.held_back = self.incomplete = 0
         self.missing = ""
-        self.pub = self.publisher(FusedVerdictArray, "verdicts/fused")
-        self.commands = self.publisher(ActuatorCommand, "commands")
-        for source in ("rules", "ensemble"):
-            self.subscribe(VerdictArray, f"verdicts/{source}", self._offer)
+        self._windows: OrderedDict[int, FeatureWindow] = OrderedDict()
+        self._tags: dict[str, list[str]] = {}
+        self.pub = self.publisher(m.FusedVerdictArray, "verdicts/fused")
+        self.commands = self.publisher(m.ActuatorCommand, "commands")
+        for source in SOURCES:
+            self.subscribe(m.VerdictArray, f"verdicts/{source}", self._offer)
+        if self.store:
+            self.subscribe(m.FeatureWindow, "features", self._keep)
+        self.subscribe(m.TagCatalog, "tag_catalog", self._learn_tags)
+        self.subscribe(m.TagBatch, "tag_snapshot", self._show)
+        self.subscribe(m.ActuatorResult, "command_results", self._result)
+        self.subscribe(Header, "heartbeat", self._beat)
 
-    def _offer(self, msg: VerdictArray) -> None:
-        self.core.offer(convert.verdicts(msg), time.time_ns())
-        self.step()
+    def start(self) -> None:
+        self.desk.tell()
 
     def step(self) -> None:
         if not self.active:
             return
         for window in self.core.step(time.time_ns()):
             now = time.time_ns()
-            for command in self.policy.step(window, now):
+            answer = self.response.step(window, now, time.monotonic_ns())
+            for command in answer.commands:
                 self.issued += 1
                 self.say(self.commands, convert.command_msg(command))
+            self._say_held_back(dict(answer.held_back))
             self.fused += 1
             self.missing = ", ".join(window.missing)
             self.incomplete += bool(window.missing)
             self.say(self.pub, convert.fused_msg(window, now))
+            self._keep_hard_cases(window)
             for verdict in window.verdicts:
                 self._tell(verdict)
+        self.desk.step(time.time_ns())
 
-    def _tell(self, verdict) -> None:
+    # What is heard ------------------------------------------------------------
+    def _offer(self, msg: m.VerdictArray) -> None:
+        self.core.offer(convert.verdicts(msg), time.time_ns())
+        self.step()
+
+    def _keep(self, msg: m.FeatureWindow) -> None:
+        self._windows[msg.window_id] = convert.features(msg)
+        while len(self._windows) > KEPT_WINDOWS:
+            self._windows.popitem(last=False)
+
+    def _learn_tags(self, msg: m.TagCatalog) -> None:
+        catalog = convert.catalog(msg)
+        self._tags[catalog.plc] = [t.name for t in catalog.tags]
+        self.response.catalog(catalog.tags)
+
+    def _show(self, msg: m.TagBatch) -> None:
+        batch = convert.tags(msg)
+        names = self._tags.get(batch.plc, [])
+        good = severity(batch.status) < 2
+        self.response.show(
+            {
+                names[i]: value if ok else float("nan")
+                for i, value, ok in zip(batch.tag.tolist(), batch.value.tolist(), good.tolist(), strict=True)
+                if i < len(names)
+            }
+        )
+
+    def _result(self, msg: m.ActuatorResult) -> None:
+        self.response.result(convert.result(msg))
+
+    def _beat(self, msg: Header) -> None:
+        self.response.supervision.dead_man.beat(convert.time_ns(msg.stamp), time.monotonic_ns())
+
+    # What is said ---------------------------------------------------------------
+    def _tell(self, verdict: FusedVerdict) -> None:
         if verdict.decision == Screening.BLOCK:
             self.news(verdict.device, f"{verdict.device}: BLOCK, {verdict.category}")
             self.get_logger().debug(verdict.explanation)
         elif verdict.decision == Screening.ALLOW:
             self.good_news(verdict.device, f"{verdict.device}: back to normal")
 
+    def _say_held_back(self, why: dict[str, str]) -> None:
+        for tag, reason in why.items():
+            self.held_back += 1
+            self.news(f"held back {tag}", f"no command for {tag}: {reason}")
+
+    def _keep_hard_cases(self, window: FusedWindow) -> None:
+        features = self._windows.pop(window.window_id, None)
+        if self.store is None or features is None:
+            return
+        try:
+            for case in hard_cases(window, features):
+                self.store.add(case)
+        except (OSError, ValueError) as error:
+            self.news("hard cases", f"{self.params.hard_cases}: {error}")
+
+    def stop(self) -> None:
+        self.desk.save()
+
+    def release(self) -> None:
+        for part in ("desk", "audit", "store"):
+            if getattr(self, part, None) is not None:
+                getattr(self, part).close()
+                setattr(self, part, None)
+
     def health(self) -> tuple[bytes, str, dict[str, object]]:
         counters = {
             "fused": self.fused,
             "issued": self.issued,
+            "held_back": self.held_back,
             "incomplete": self.incomplete,
             "late": self.core.late,
+            "alarms": sum(a.annunciated for a in self.response.alarms.alarms()),
+            "flooded": self.response.alarms.flooded,
         }
         return (WARN, f"without {self.missing}", counters) if self.missing else (OK, "fusing", counters)
 

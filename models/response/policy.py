@@ -1,70 +1,142 @@
-"""Which command answers which verdict."""
+"""Which action answers which verdict."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from cellwatch.models.types import Command, Screening
+from cellwatch.models.types import Action, Priority, Screening
 
 if TYPE_CHECKING:
-    from cellwatch.models.types import FusedWindow
+    from collections.abc import Mapping
+
+    from cellwatch.models.types import FusedVerdict, FusedWindow
 
 
 @dataclass(frozen=True, slots=True)
 class ResponseRule:
-    """When a device is BLOCKed in one of `categories` ("*": any), set `tag` to `value`."""
+    """A verdict at least as grave as `decision` in one of `categories` on one of `devices` ("*": any).
 
-    categories: tuple[str, ...]
-    devices: tuple[str, ...]
-    tag: str
-    value: float
-    hold_s: float = 10.0  # not again within this time
+    QUARANTINE and SAFE_STATE set `tag` to `value`; a tag "PLC1/SafeState()" calls the method of that name
+    (its value is 1). CLAMP writes the nearer limit where `tag` stands outside `low`..`high`. ADVISE and ALARM
+    write nothing. `revert` is written when the cause is gone. Raises ValueError where that does not fit.
+    """
+
+    action: Action
+    decision: Screening = Screening.BLOCK
+    categories: tuple[str, ...] = ("*",)
+    devices: tuple[str, ...] = ("*",)
+    tag: str = ""
+    value: float = 1.0
+    low: float = math.nan
+    high: float = math.nan
+    revert: float = math.nan  # NaN: the operator reverts by hand
+    revert_tag: str = ""  # "": the same tag
+    hold_s: float = 60.0  # nothing else is written into the tag within this time, the revert neither
     valid_for_s: float = 2.0
+    priority: Priority = Priority.UNKNOWN  # of the alarm; UNKNOWN: by the decision
+
+    def __post_init__(self) -> None:
+        name = self.action.name.lower()
+        if self.action == Action.UNKNOWN or self.decision < Screening.SUSPICIOUS:
+            raise ValueError("a response answers suspicious or block with advise, alarm, clamp ...")
+        if self.writes != bool(self.tag):
+            raise ValueError(f"{name} {'needs a tag or method' if self.writes else 'writes no tag'}")
+        if (self.action == Action.CLAMP) != (self.low < self.high):
+            raise ValueError("clamp, and no other action, needs a range [low, high]")
+        if not math.isfinite(self.value) or not (self.hold_s >= 0 and self.valid_for_s > 0):
+            raise ValueError("value must be finite, hold_s not negative, valid_for_s above 0")
+        if not math.isnan(self.revert) and self.action not in {Action.QUARANTINE, Action.SAFE_STATE}:
+            raise ValueError(f"{name} has nothing to revert")
+        if self.revert_tag and math.isnan(self.revert):
+            raise ValueError("revert_tag needs revert, the value to write (1 for a method)")
+
+    @property
+    def writes(self) -> bool:
+        """Does it act on the plant? Such an action is grave."""
+        return self.action >= Action.CLAMP
+
+    def fits(self, verdict: FusedVerdict) -> bool:
+        """Say whether this rule is meant for the verdict."""
+        return (
+            verdict.decision >= self.decision
+            and ("*" in self.categories or verdict.category in self.categories)
+            and ("*" in self.devices or verdict.device in self.devices)
+        )
+
+
+def parse_rule(data: Mapping[str, Any]) -> ResponseRule:
+    """A rule from the keys of a policy file (docs/response.md). ValueError names what does not fit.
+
+    >>> parse_rule({"action": "safe_state", "method": "PLC1/SafeState"}).tag
+    'PLC1/SafeState()'
+    """
+    row = dict(data)
+    for key, kind in (("action", Action), ("decision", Screening), ("priority", Priority)):
+        if word := row.pop(key, ""):
+            names = [member.name.lower() for member in kind][1:]
+            if word not in names:
+                raise ValueError(f"{key} '{word}': use {', '.join(names)}")
+            row[key] = kind[word.upper()]
+    for key, target in (("method", "tag"), ("revert_method", "revert_tag")):
+        if name := row.pop(key, ""):
+            if row.get(target):
+                raise ValueError(f"give {key} or {target}, not both")
+            row[target] = f"{name}()"
+            if key == "revert_method":
+                row["revert"] = 1.0
+    if limits := row.pop("range", []):
+        if len(limits) != 2:
+            raise ValueError("range is [low, high]")
+        row["low"], row["high"] = limits
+    row |= {key: tuple(row[key]) for key in ("categories", "devices") if key in row}
+    return ResponseRule(**row)
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A write that the policy wants; the interlocks decide whether it becomes a command."""
+
+    rule: ResponseRule
+    verdicts: tuple[FusedVerdict, ...]  # that ask for it, at least one
+    value: float
 
 
 class ResponsePolicy:
-    """Turns fused windows into commands; a rule that fired rests for its hold time."""
+    """All rules of a cell; every rule that fits a verdict counts."""
 
     def __init__(self, rules: tuple[ResponseRule, ...]) -> None:
         self.rules = rules
-        self._last_ns: dict[int, int] = {}
-        self._count = 0
 
-    def step(self, window: FusedWindow, now_ns: int) -> list[Command]:
-        """Commands for `window`; at most one for each rule."""
-        out = []
-        for index, rule in enumerate(self.rules):
-            rested = now_ns - self._last_ns.get(index, -(10**18)) >= rule.hold_s * 1e9
-            verdict = next(
-                (
-                    v
-                    for v in window.verdicts
-                    if v.decision == Screening.BLOCK and _fits(rule, v.device, v.category)
-                ),
-                None,
-            )
-            if verdict is None or not rested:
+    def wishes(self, window: FusedWindow, values: Mapping[str, float]) -> list[Wish]:
+        """Writes wanted, one for each tag, the gravest action first; `values`: what the tags show now."""
+        found: dict[str, Wish] = {}
+        for rule in sorted(self.rules, key=lambda r: -r.action):
+            if not rule.writes or rule.tag in found:
                 continue
-            self._last_ns[index] = now_ns
-            self._count += 1
-            out.append(
-                Command(
-                    f"{window.window_id}-{self._count}",
-                    window.window_id,
-                    verdict.device,
-                    rule.tag,
-                    rule.value,
-                    now_ns,
-                    rule.valid_for_s,
-                    verdict.explanation,
-                    window.closed_ns,
-                )
-            )
-        return out
+            value = rule.value
+            if rule.action == Action.CLAMP:
+                now = values.get(rule.tag, math.nan)
+                value = min(max(now, rule.low), rule.high)
+                if math.isnan(now) or value == now:
+                    continue
+            verdicts = tuple(v for v in window.verdicts if rule.fits(v))
+            if verdicts:
+                found[rule.tag] = Wish(rule, verdicts, value)
+        return list(found.values())
 
+    def alarm_priority(self, verdict: FusedVerdict) -> Priority:
+        """Priority of the alarm that a verdict raises; UNKNOWN: none.
 
-def _fits(rule: ResponseRule, device: str, category: str) -> bool:
-    return ("*" in rule.categories or category in rule.categories) and (
-        "*" in rule.devices or device in rule.devices
-    )
+        A BLOCK raises an alarm by itself, unless all rules that fit it only advise.
+        """
+        rules = [r for r in self.rules if r.fits(verdict)]
+        alarming = [r for r in rules if r.action >= Action.ALARM]
+        if not alarming and (rules or verdict.decision < Screening.BLOCK):
+            return Priority.UNKNOWN
+        if any(r.priority for r in alarming):
+            return max(r.priority for r in alarming)
+        if verdict.decision < Screening.BLOCK:
+            return Priority.LOW
+        return Priority.CRITICAL if any(r.writes for r in alarming) else Priority.HIGH

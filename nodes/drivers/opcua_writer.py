@@ -62,9 +62,14 @@ class WriteGuard:
         """Take the rules of a new catalogue; rate limits and ids go on."""
         self.rules = {rule.name: rule for rule in rules}
 
-    def decide(self, command: Command, now_ns: int, *, armed: bool) -> CommandResult | None:
-        """None: write it now. Otherwise the result, REFUSED or WITHHELD, with the reason."""
-        refusal = self._refusal(command, now_ns)
+    def decide(
+        self, command: Command, now_ns: int, *, armed: bool, objection: str = ""
+    ) -> CommandResult | None:
+        """None: write it now. Otherwise the result, REFUSED or WITHHELD, with the reason.
+
+        `objection`: why nothing may be written whatever the command says, "" if nothing stands against it.
+        """
+        refusal = objection or self._refusal(command, now_ns)
         if command.command_id not in self._ids:
             self._ids[command.command_id] = None
             if len(self._ids) > MAX_IDS:
@@ -137,6 +142,17 @@ def confirmed(data_type: str, wanted: float, read: float) -> bool:
     if data_type == "Double":
         return math.isclose(wanted, read, rel_tol=1e-12, abs_tol=1e-300)
     return wanted == read
+
+
+async def call_method(client: Client, parent: ua.NodeId, method: ua.NodeId) -> None:
+    """Call a method without arguments. Raises `WriteError` where the server refuses it."""
+    from asyncua import ua
+
+    request = ua.CallMethodRequest()
+    request.ObjectId, request.MethodId, request.InputArguments = parent, method, []
+    (result,) = await client.uaclient.session.call([request])
+    if not result.StatusCode.is_good():
+        raise WriteError(f"the PLC refuses the call: {result.StatusCode.name}")
 
 
 async def write_and_verify(

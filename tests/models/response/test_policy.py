@@ -1,40 +1,104 @@
-"""Which verdict asks for which command."""
+"""Which verdict asks for which action."""
 
 from __future__ import annotations
 
-from cellwatch.models.response.policy import ResponsePolicy, ResponseRule
-from cellwatch.models.types import FusedVerdict, FusedWindow, Screening
+import math
 
-RULES = (
-    ResponseRule(("fault",), ("PLC1",), "XS101_SAFE", 1.0, hold_s=10),
-    ResponseRule(("*",), ("*",), "XS102_LOCK", 1.0, hold_s=10),
-)
+import pytest
 
+from cellwatch.models.response.policy import ResponsePolicy, parse_rule
+from cellwatch.models.types import Action, FusedVerdict, FusedWindow, Priority, Screening
 
-def fused(decision, category="fault", device="PLC1", window_id=1):
-    return FusedWindow(
-        window_id, 0, 5, (FusedVerdict(device, decision, 0.9, 0.5, category, explanation="why"),)
-    )
+SAFE = parse_rule({"action": "safe_state", "categories": ["fault"], "devices": ["PLC1"], "tag": "XS101_SAFE"})
+LOCK = parse_rule({"action": "quarantine", "tag": "XS102_LOCK"})
+CLAMP = parse_rule({"action": "clamp", "categories": ["mitm"], "tag": "LIC101_SP", "range": [30, 60]})
 
 
-def test_only_block_asks_for_a_command():
-    policy = ResponsePolicy(RULES)
+def fused(*verdicts, window_id=1):
+    """Verdicts as (device, decision, category)."""
+    made = tuple(FusedVerdict(d, s, 0.9, 0.5, c, explanation="why") for d, s, c in verdicts)
+    return FusedWindow(window_id, 0, 5, made)
+
+
+def tags(policy, window, values=None):
+    return {w.rule.tag: w.value for w in policy.wishes(window, values or {})}
+
+
+def test_only_block_asks_for_a_write_unless_the_rule_says_otherwise():
+    policy = ResponsePolicy((SAFE, LOCK))
     for decision in (Screening.UNKNOWN, Screening.ALLOW, Screening.SUSPICIOUS):
-        assert policy.step(fused(decision), 0) == []
-    commands = policy.step(fused(Screening.BLOCK), 0)
-    assert [c.tag for c in commands] == ["XS101_SAFE", "XS102_LOCK"]
-    assert commands[0].reason == "why"
-    assert len({c.command_id for c in commands}) == 2
+        assert tags(policy, fused(("PLC1", decision, "fault"))) == {}
+    assert tags(policy, fused(("PLC1", Screening.BLOCK, "fault"))) == {"XS101_SAFE": 1.0, "XS102_LOCK": 1.0}
+    early = parse_rule({"action": "quarantine", "decision": "suspicious", "tag": "T"})
+    assert tags(ResponsePolicy((early,)), fused(("PLC1", Screening.SUSPICIOUS, "dos"))) == {"T": 1.0}
 
 
 def test_category_and_device_select_the_rule():
-    assert [c.tag for c in ResponsePolicy(RULES).step(fused(Screening.BLOCK, "dos"), 0)] == ["XS102_LOCK"]
-    assert [c.tag for c in ResponsePolicy(RULES).step(fused(Screening.BLOCK, device="HMI1"), 0)] == [
-        "XS102_LOCK"
-    ]
+    policy = ResponsePolicy((SAFE, LOCK))
+    assert set(tags(policy, fused(("PLC1", Screening.BLOCK, "dos")))) == {"XS102_LOCK"}
+    assert set(tags(policy, fused(("HMI1", Screening.BLOCK, "fault")))) == {"XS102_LOCK"}
 
 
-def test_a_rule_rests_for_its_hold_time():
-    policy = ResponsePolicy(RULES[:1])
-    times = [t for t in range(25) if policy.step(fused(Screening.BLOCK), t * 10**9)]
-    assert times == [0, 10, 20]
+def test_the_gravest_action_gets_the_tag():
+    lesser = parse_rule({"action": "quarantine", "tag": "XS101_SAFE", "value": 0})
+    policy = ResponsePolicy((lesser, SAFE))
+    assert tags(policy, fused(("PLC1", Screening.BLOCK, "fault"))) == {"XS101_SAFE": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("now", "wanted"), [(75.0, 60.0), (12.0, 30.0), (30.0, None), (45.0, None), (math.nan, None)]
+)
+def test_a_clamp_writes_the_nearer_limit_only_where_the_set_point_is_outside(now, wanted):
+    window = fused(("PLC1", Screening.BLOCK, "mitm"))
+    assert tags(ResponsePolicy((CLAMP,)), window, {"LIC101_SP": now}).get("LIC101_SP") == wanted
+    assert tags(ResponsePolicy((CLAMP,)), window) == {}  # never seen
+
+
+@pytest.mark.parametrize(
+    ("rules", "decision", "priority"),
+    [
+        ((), Screening.BLOCK, Priority.HIGH),
+        ((), Screening.SUSPICIOUS, Priority.UNKNOWN),
+        ((LOCK,), Screening.BLOCK, Priority.CRITICAL),
+        ((parse_rule({"action": "advise"}),), Screening.BLOCK, Priority.UNKNOWN),
+        ((parse_rule({"action": "advise"}), LOCK), Screening.BLOCK, Priority.CRITICAL),
+        ((parse_rule({"action": "alarm", "decision": "suspicious"}),), Screening.SUSPICIOUS, Priority.LOW),
+        ((parse_rule({"action": "alarm", "priority": "medium"}),), Screening.BLOCK, Priority.MEDIUM),
+    ],
+)
+def test_priority_of_the_alarm(rules, decision, priority):
+    (verdict,) = fused(("PLC1", decision, "dos")).verdicts
+    assert ResponsePolicy(rules).alarm_priority(verdict) == priority
+
+
+def test_a_method_is_a_tag_with_parentheses():
+    rule = parse_rule({"action": "safe_state", "method": "PLC2/SafeState", "revert_method": "PLC2/Reset"})
+    assert (rule.action, rule.tag, rule.value) == (Action.SAFE_STATE, "PLC2/SafeState()", 1.0)
+    assert (rule.revert_tag, rule.revert) == ("PLC2/Reset()", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        ({"action": "explode", "tag": "T"}, "action 'explode': use advise, alarm, clamp"),
+        ({"action": "unknown", "tag": "T"}, "action 'unknown'"),
+        ({"action": "alarm", "priority": "huge"}, "priority 'huge'"),
+        ({"action": "quarantine"}, "quarantine needs a tag or method"),
+        ({"action": "alarm", "tag": "T"}, "alarm writes no tag"),
+        ({"action": "clamp", "tag": "T"}, "needs a range"),
+        ({"action": "clamp", "tag": "T", "range": [5, 5]}, "needs a range"),
+        ({"action": "clamp", "tag": "T", "range": [5]}, r"range is \[low, high\]"),
+        ({"action": "quarantine", "tag": "T", "range": [0, 1]}, "no other action"),
+        ({"action": "quarantine", "tag": "T", "method": "P/M"}, "not both"),
+        ({"action": "quarantine", "tag": "T", "decision": "allow"}, "suspicious or block"),
+        ({"action": "quarantine", "tag": "T", "value": math.inf}, "finite"),
+        ({"action": "quarantine", "tag": "T", "hold_s": -1}, "not negative"),
+        ({"action": "quarantine", "tag": "T", "hold_s": math.nan}, "not negative"),
+        ({"action": "quarantine", "tag": "T", "valid_for_s": 0}, "above 0"),
+        ({"action": "clamp", "tag": "T", "range": [0, 1], "revert": 0}, "nothing to revert"),
+        ({"action": "quarantine", "tag": "T", "revert_tag": "U"}, "needs revert"),
+    ],
+)
+def test_rules_that_make_no_sense_are_refused(data, says):
+    with pytest.raises(ValueError, match=says):
+        parse_rule(data)
