@@ -28,9 +28,11 @@ class Artifacts:
     """Files that the nodes read or write."""
 
     folder: Path  # of the cell: record, audit log
-    model_dir: str = ""
+    models: str = ""  # registry or bundle that the ensemble serves
+    keys: str = ""  # who may sign models
     baseline_file: str = ""
     profile_file: str = ""
+    fit_file: str = ""  # of fusion: weights, calibration, threshold
     weights: dict[str, float] = field(default_factory=dict)
 
 
@@ -65,10 +67,30 @@ def node_table(
             {
                 **asdict(cell.fusion),
                 "weights": json.dumps(files.weights),
+                "fit": files.fit_file,
                 "response": json.dumps([asdict(r) for r in cell.response]),
+                "interlocks": json.dumps(asdict(cell.interlocks)),
+                "alarms": json.dumps(asdict(cell.alarms)),
+                "state_file": str(files.folder / "response.json"),
+                "audit_file": str(files.folder / "audit.jsonl"),
+                "hard_cases": str(files.folder / "hard_cases.bin"),
             },
         ),
-        NodeSpec("ensemble_node", "ensemble_node", {"model_dir": files.model_dir}),
+        *(
+            NodeSpec(
+                "ensemble_node" + (f"_{i}" if i > 1 else ""),
+                "ensemble_node",
+                {
+                    "models": files.models,
+                    "keys": files.keys,
+                    "window_s": cell.window_s,
+                    "budget_s": cell.ensemble.budget_s,
+                    "replica": i,
+                    "replicas": cell.ensemble.replicas,
+                },
+            )
+            for i in range(1, cell.ensemble.replicas + 1)
+        ),
         NodeSpec(
             "rule_node",
             "rule_node",
@@ -95,18 +117,23 @@ def node_table(
             },
         ),
     ]
-    for i, plc in enumerate(cell.plcs):
+    for name, plc in zip(link_names(cell), cell.plcs, strict=True):
         settings = asdict(plc)
         settings["plc"] = settings.pop("name")
-        name = "opcua_client_node" + (f"_{plc.name}" if i else "")
         more = {
             "armed": armed,
             "audit_file": str(files.folder / "audit.jsonl"),
             "armed_file": str(files.folder / ARMED_FILE),
             "only_plc": len(cell.plcs) == 1,
+            "dead_man_s": cell.interlocks.dead_man_s,
         }
         table.append(NodeSpec(name, "opcua_client_node", {**settings, **more}))
     return table
+
+
+def link_names(cell: CellConfig) -> list[str]:
+    """Names of the nodes that hold the links, one for each PLC; the first has none of its PLC."""
+    return ["opcua_client_node" + (f"_{plc.name}" if i else "") for i, plc in enumerate(cell.plcs)]
 
 
 def namespace(cell: CellConfig) -> str:

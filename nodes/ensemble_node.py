@@ -1,33 +1,63 @@
-"""NeuroSense node: the trained ensemble scores every window.
+"""NeuroSense node: the models of the cell score every window.
 
-Subscribes  features
-Publishes   verdicts/ensemble (VerdictArray), model_state (latched)
-Parameters  model_dir (see `Params`)
+Subscribes  features, /diagnostics (the other replicas)
+Publishes   verdicts/ensemble (VerdictArray), model_state (latched), attributions (Attribution)
+Services    ~/promote_model (PromoteModel)
+Parameters  models, keys, window_s, budget_s, replica, replicas (see `Params`)
+
+Models that are promoted in the registry, here or by `cellwatch registry promote`, are loaded beside those in
+service and take over between two windows.
 """
 
 from __future__ import annotations
 
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cellwatch_msgs.msg import FeatureWindow, ModelState, VerdictArray
+import numpy as np
+from cellwatch_msgs.msg import Attribution, FeatureWindow, ModelState, VerdictArray
+from cellwatch_msgs.srv import PromoteModel
+from diagnostic_msgs.msg import DiagnosticArray
 
-from cellwatch.models.detectors.ensemble import Ensemble
-from cellwatch.models.detectors.scaler import Scaler
+from cellwatch.models.detectors.ensemble import SUSPECT, Ensemble
+from cellwatch.models.detectors.shares import Members
 from cellwatch.models.features.schema import default_schema
-from cellwatch.models.registry import artifact
-from cellwatch.models.types import Verdicts, abstention
-from cellwatch.nodes.ros import convert
+from cellwatch.models.fusion.attribution import in_words
+from cellwatch.models.registry.bundle import Bundle
+from cellwatch.models.registry.keys import Keys
+from cellwatch.models.registry.model_set import ensemble_of, graphs_of, open_set
+from cellwatch.models.registry.registry import Registry
+from cellwatch.models.types import Level, Verdicts, abstention
+from cellwatch.nodes.explainer import Explainer
+from cellwatch.nodes.ros import convert, qos
 from cellwatch.nodes.ros.node import ERROR, OK, WARN, CellNode, run
 from cellwatch.nodes.ros.params import param
 
 NO_MODEL = "no model trained for this cell"
+LOOK_S = 0.5  # how often the registry is looked at
 
 
 @dataclass(frozen=True)
 class Params:
-    model_dir: str = param("", "folder of the trained ensemble; empty: abstain")
+    models: str = param("", "folder of a model registry, or of one bundle; empty: abstain")
+    keys: str = param("", "folder of the keys that may sign models; empty: only models of this release")
+    window_s: float = param(
+        1.0, "window length that the models must have learnt", unit="s", low=0.1, high=60.0
+    )
+    budget_s: float = param(0.2, "time for one window; what is late abstains", unit="s", low=0.001, high=60.0)
+    replica: int = param(1, "number of this replica", low=1, high=16)
+    replicas: int = param(1, "how many share the devices", low=1, high=16)
+
+
+@dataclass(frozen=True)
+class Served:
+    """What is in service."""
+
+    bundle: Bundle
+    core: Ensemble
+    explainer: Explainer
 
 
 class EnsembleNode(CellNode):
@@ -35,27 +65,128 @@ class EnsembleNode(CellNode):
     PARAMS = Params
 
     def build(self) -> None:
-        self.core: Ensemble | None = None
-        self.scored = 0
-        self.trouble = ""
+        p = self.params
+        if p.replica > p.replicas:
+            raise ValueError(f"replica {p.replica} of {p.replicas}")
+        self.scored = self.swaps = 0
+        self.trouble = self.refused = ""
+        self.now: Served | None = None
+        self.next: Future[Served] | None = None
+        self.wanted = ""  # version that is being loaded, or was refused
+        self.looked_s = 0.0
+        self.loader = ThreadPoolExecutor(1)
+        self.registry = Registry(Path(p.models), Keys(Path(p.keys)))
+        self.members = Members(p.replica, p.replicas, time.monotonic())
         self.pub = self.publisher(VerdictArray, "verdicts/ensemble")
         self.state_pub = self.publisher(ModelState, "model_state")
-        state = ModelState(
-            schema_id=default_schema().schema_id, detail="" if self.params.model_dir else NO_MODEL
-        )
-        if self.params.model_dir:
-            manifest, graphs = artifact.load(Path(self.params.model_dir), default_schema().schema_id)
-            self.core = Ensemble(
-                manifest.schema_id,
-                {int(level): tuple(names) for level, names in manifest.classes.items()},
-                Scaler.from_dict(manifest.scaler),
-                {(m.level, m.detector): graphs[m.file] for m in manifest.models},
-            )
-            state.detectors = [f"L{m.level}/{m.detector}" for m in manifest.models]
-            state.versions = [m.sha256[:12] for m in manifest.models]
-            state.states = ["active"] * len(manifest.models)
-        self.state_pub.publish(state)
+        self.attributions = self.publisher(Attribution, "attributions")
+        if p.models:
+            self.now = self._load()
+            self.wanted = self.now.bundle.version
+        self._tell_state()
+        self.service = self.create_service(PromoteModel, "~/promote_model", self._promote)
         self.subscribe(FeatureWindow, "features", self._score)
+        if p.replicas > 1:
+            self._subs.append(
+                self.create_subscription(DiagnosticArray, "/diagnostics", self._hear, qos.DIAGNOSTICS)
+            )
+
+    def release(self) -> None:
+        if hasattr(self, "loader"):
+            self.loader.shutdown(wait=False, cancel_futures=True)
+            if self.now is not None:
+                self.now.explainer.close()
+        if hasattr(self, "service"):
+            self.destroy_service(self.service)
+            del self.service
+
+    # Models --------------------------------------------------------------------
+    def _load(self) -> Served:
+        """The bundle in service, checked and ready to score. ValueError if it is refused."""
+        found = open_set(
+            Path(self.params.models), self.registry.keys, default_schema().schema_id, self.params.window_s
+        )
+        core = ensemble_of(found.bundle, self.params.budget_s, time.perf_counter)
+        sound = [g for g in graphs_of(found.bundle) if g.name not in core.failed]
+        weights = found.bundle.manifest.fusion_weights()
+        return Served(found.bundle, core, Explainer(sound, weights, default_schema().names))
+
+    def step(self) -> None:
+        if self.next is not None and self.next.done():
+            self._swap()
+        self._tell_attribution()
+        now = time.monotonic()
+        if self.params.models and self.next is None and now - self.looked_s > LOOK_S:
+            self.looked_s = now
+            try:
+                current = self.registry.current
+            except ValueError as error:
+                self.news("registry", str(error))
+                return
+            if current and current != self.wanted:
+                self.wanted = current
+                self.next = self.loader.submit(self._load)
+
+    def _swap(self) -> None:
+        """Between two windows: nothing is lost, sequences go on."""
+        done, self.next = self.next, None
+        try:
+            new = done.result()
+        except Exception as error:  # the models in service go on
+            self.refused = str(error)
+            self.news("registry", f"not taken into service: {error}")
+            return
+        if self.now is not None:
+            new.core.take_over(self.now.core)
+            self.now.explainer.close()
+        self.now, self.refused = new, ""
+        self.swaps += 1
+        self.get_logger().info(f"version {new.bundle.version} is in service")
+        self._tell_state()
+
+    def _promote(self, request, response) -> PromoteModel.Response:
+        try:
+            if request.version:
+                self.registry.promote(request.version)
+            else:
+                self.registry.rollback()
+            response.serving = self.registry.current
+            self.get_logger().info(
+                f"{request.user or 'somebody'} promotes {response.serving}: {request.reason or 'no reason'}"
+            )
+        except (ValueError, OSError) as error:
+            response.error_code, response.error_msg = PromoteModel.Response.REFUSED, str(error)
+            response.serving = self.now.bundle.version if self.now else ""
+        return response
+
+    def _tell_state(self) -> None:
+        p = self.params
+        state = ModelState(
+            schema_id=default_schema().schema_id,
+            detail="" if self.now else NO_MODEL,
+            replica=p.replica,
+            replicas=p.replicas,
+        )
+        state.header.stamp, state.header.frame_id = convert.time_msg(time.time_ns()), self.get_name()
+        if self.now:
+            served = self.now.bundle.manifest.served()
+            names = [f"L{m.level}/{m.detector}" for m in served]
+            failed = self.now.core.failed
+            state.version = self.now.bundle.version
+            state.detectors = names
+            state.versions = [self.now.bundle.manifest.files[m.file][:12] for m in served]
+            state.states = ["failed" if name in failed else "active" for name in names]
+        self.told_failed = len(self.now.core.failed) if self.now else 0
+        self.state_pub.publish(state)
+
+    # Windows -------------------------------------------------------------------
+    def _hear(self, msg: DiagnosticArray) -> None:
+        for status in msg.status:
+            values = {v.key: v.value for v in status.values}
+            if "replica" in values and status.hardware_id == f"cellwatch:{self.get_namespace()}":
+                self.members.hear(
+                    int(values["replica"]), time.monotonic(), active=values.get("active") == "1"
+                )
 
     def _score(self, msg: FeatureWindow) -> None:
         if not self.active:
@@ -66,29 +197,74 @@ class EnsembleNode(CellNode):
             self.pub,
             convert.verdicts_msg(replace(verdicts, latency_s=(time.time_ns() - window.closed_ns) / 1e9)),
         )
+        if self.now and len(self.now.core.failed) != self.told_failed:
+            self._tell_state()
 
     def _verdicts(self, window) -> Verdicts:
-        if self.core is None:
+        if self.now is None:
             return abstention("ensemble", window, NO_MODEL)
         if window.commissioning:
             return abstention("ensemble", window, "commissioning")
+        mine = None
+        if self.params.replicas > 1:
+            mine = self.members.mine(window.devices, time.monotonic())
         try:
-            verdicts = self.core.judge(window)
+            verdicts = self.now.core.judge(window, mine)
         except ValueError as error:
             self.trouble = str(error)
             self.news("judge", self.trouble)
             return abstention("ensemble", window, self.trouble)
         self.trouble = ""
         self.scored += 1
+        self._ask_why(verdicts)
         return verdicts
 
+    def _ask_why(self, verdicts: Verdicts) -> None:
+        """Have the most suspicious device explained; the windows do not wait for it."""
+        scores = next((s.probabilities for s in verdicts.levels if s.level == Level.L1), None)
+        if scores is None or not scores.size:
+            return
+        attack = np.nan_to_num(scores[:, :, 1], nan=0.0).mean(axis=1)
+        worst = int(attack.argmax())
+        if attack[worst] >= SUSPECT:
+            device = verdicts.devices[worst]
+            sequence = self.now.core.sequence(device)
+            self.now.explainer.offer(verdicts.window_id, verdicts.end_ns, device, sequence, time.monotonic())
+
+    def _tell_attribution(self) -> None:
+        try:
+            found = self.now.explainer.take() if self.now else None
+        except Exception as error:  # an explanation is no verdict: those go on
+            self.news("explain", f"no explanation: {error}")
+            return
+        if found is None:
+            return
+        msg = Attribution(
+            window_id=found.window_id,
+            device=found.device,
+            features=[name for name, _ in found.contributions],
+            shares=[share for _, share in found.contributions],
+            explanation=in_words(found.contributions),
+        )
+        msg.header.stamp, msg.header.frame_id = convert.time_msg(found.end_ns), "cell"
+        self.say(self.attributions, msg)
+
     def health(self) -> tuple[bytes, str, dict[str, object]]:
-        counters = {"scored": self.scored, "failed_models": len(self.core.failed) if self.core else 0}
+        core = self.now.core if self.now else None
+        counters: dict[str, object] = {
+            "scored": self.scored,
+            "failed_models": len(core.failed) if core else 0,
+            "late_models": core.late if core else 0,
+            "swaps": self.swaps,
+            "replica": self.params.replica,
+        }
         if self.trouble:
             return ERROR, self.trouble, counters
-        if self.core and self.core.failed:
-            return WARN, "; ".join(f"{name}: {why}" for name, why in self.core.failed.items()), counters
-        return OK, "scoring" if self.core else NO_MODEL, counters
+        if self.refused:
+            return WARN, f"not taken into service: {self.refused}", counters
+        if core and core.failed:
+            return WARN, "; ".join(f"{name}: {why}" for name, why in core.failed.items()), counters
+        return OK, f"serves {self.now.bundle.version}" if self.now else NO_MODEL, counters
 
 
 def main() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import shutil
 import socket
@@ -26,6 +25,7 @@ from cellwatch.plc_sim.scenario import load as load_scenario
 from cellwatch.plc_sim.sites import SITES
 
 if TYPE_CHECKING:
+    from cellwatch.models.registry.model_set import ModelSet
     from cellwatch.nodes.cell_manager_node import CellManagerNode, HostedManager
 
 START_TIMEOUT_S = 60.0
@@ -72,6 +72,7 @@ class CellRun:
         self._host: HostedManager | None = None
         self.commissioning_s = 0.0
         self.network_s = 0.0
+        self.learns_first = False  # the scenario waits until the quiet plant is learnt
         self._told: dict[str, bool] = {}
 
     @property
@@ -128,8 +129,12 @@ class CellRun:
         self.plant = Plant(arguments)
         self.plant.start()
         self.plant.incidents = []  # it announces those that its scenario has
-        endpoints = {"PLC1": f"opc.tcp://127.0.0.1:{port}/cellwatch/"}
-        self._adopt({"endpoints": endpoints, "devices": devices_of(site)})
+        first = site.plcs[0]
+        if [p.name for p in self.cell.plcs] == [first]:
+            endpoints = {first: f"opc.tcp://127.0.0.1:{port}/cellwatch/"}
+            self._adopt({"endpoints": endpoints, "devices": devices_of(site)})
+        else:  # the other servers take a free port themselves
+            self._adopt(self.plant.ready())
 
     def _adopt(self, ready: dict[str, Any]) -> None:
         """Endpoints, devices and learning period as the plant says."""
@@ -143,31 +148,43 @@ class CellRun:
         self.cell = replace(self.cell, plcs=plcs, devices=self.cell.devices | ready.get("devices", {}))
         self.commissioning_s = float(ready.get("commission_s", 0.0))
 
-    def artifacts(self, trained: Path | None) -> Artifacts:
-        """Files for the nodes: a trained folder, or the cell's own profile that commissioning will write."""
-        if trained is not None:
+    def artifacts(self, models: ModelSet | None) -> Artifacts:
+        """Files for the nodes: those of the models, or the cell's own that commissioning will write."""
+        files = Artifacts(self.folder, keys=str(home() / "keys"))
+        if models is not None:
+            files = replace(
+                files,
+                models=str(models.folder),
+                baseline_file=self._unpacked(models, "baseline.json"),
+                profile_file=self._unpacked(models, "profile.json"),
+                fit_file=self._unpacked(models, "fusion.json"),
+                weights=models.bundle.manifest.fusion_weights(),
+            )
             if self.options.capture:
                 # The ensemble knows the simulated traffic, not this one: it abstains, the rules learn it.
                 self.network_s = NETWORK_COMMISSION_S
-                return Artifacts(
-                    self.folder, "", str(trained / "baseline.json"), str(trained / "profile.json")
-                )
-            weights = json.loads((trained / "manifest.json").read_text())["weights"]
-            return Artifacts(
-                self.folder,
-                str(trained),
-                str(trained / "baseline.json"),
-                str(trained / "profile.json"),
-                weights,
-            )
+                files = replace(files, models="", fit_file="", weights={})
+            if files.baseline_file and files.profile_file:
+                return files
         own = self.folder if self.plant is None else self.run_folder
-        files = Artifacts(self.folder, "", str(own / "baseline.json"), str(own / "profile.json"))
+        files = replace(
+            files, baseline_file=str(own / "baseline.json"), profile_file=str(own / "profile.json")
+        )
         learnt = [Path(files.baseline_file), Path(files.profile_file)]
-        if self.plant is None and not all(p.exists() for p in learnt):
+        if not self.commissioning_s and not all(p.exists() for p in learnt):
             for lone in learnt:  # one without the other cannot judge
                 lone.unlink(missing_ok=True)
             self.commissioning_s = self.cell.commission_s
+            self.learns_first = self.plant is not None
         return files
+
+    def _unpacked(self, models: ModelSet, name: str) -> str:
+        """Path of one file of a bundle, as it was checked, "" if it has none of this name."""
+        if name not in models.bundle.files:
+            return ""
+        path = self.run_folder / name
+        path.write_bytes(models.bundle.files[name])
+        return str(path)
 
     def launch(self, files: Artifacts) -> None:
         """Start the processes and bring the nodes up. ConfigError with the node's own words if one cannot."""
@@ -248,8 +265,11 @@ class CellRun:
     # Run -----------------------------------------------------------------------
     def run(self, tick: Callable[[float], None]) -> None:
         """Until the duration is over, the plant ends or `stopping` is set; `tick` gets the seconds."""
-        self.ledger.start_ns = time.time_ns()
         self.manager.held.clear()
+        if self.learns_first:
+            self.say(f"learning the plant for {self.commissioning_s:.0f} s, then the scenario begins")
+            self._wait(self.commissioning_s + self.cell.window_s)
+        self.ledger.start_ns = time.time_ns()
         if self.plant is not None:
             self.plant.begin()
         last_words = None
@@ -268,6 +288,11 @@ class CellRun:
         self.node_states = {
             n.name: {"state": n.state, "restarts": n.restarts} for n in self.manager.nodes.values()
         }
+
+    def _wait(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until and not self.stopping.wait(0.05):
+            self.watch()
 
     def watch(self) -> None:
         """Hear the plant, and bring back nodes that fell."""

@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cellwatch.nodes.config import CellConfig, ConfigError, load
+from cellwatch.nodes.model_sets import for_cell
 from cellwatch.nodes.plant import PlantError
-from cellwatch.nodes.runner import CellRun, RunOptions, home
+from cellwatch.nodes.runner import CONFIG, CellRun, RunOptions, home
 from cellwatch.nodes.warm import ensure_compiled
 from cellwatch.plc_sim.seeds import TRAINING_FIRST
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from cellwatch.models.registry.model_set import ModelSet
 
 
 class RunError(Exception):
@@ -39,14 +42,10 @@ def checked(config: Path, plant: str | None, options: RunOptions, influx: str = 
     return cell
 
 
-def trained_folder(cell: CellConfig, console: Console) -> Path | None:
-    """The ensemble trained for the simulated plant, None for any other; what is missing is made now."""
+def models_for(cell: CellConfig, console: Console) -> ModelSet | None:
+    """What the ensemble serves; what can be made for the simulated plant and is missing is made now."""
     ensure_compiled(home(), console)
-    if not cell.plant.startswith("sim"):
-        return None
-    from cellwatch.nodes.training import ensure_trained
-
-    return ensure_trained(home() / "models", console)
+    return for_cell(cell, home(), CONFIG / "models", console)
 
 
 def _adapt(cell: CellConfig, plant: str | None, influx: str) -> CellConfig:
@@ -94,7 +93,7 @@ def _check(cell: CellConfig, options: RunOptions) -> None:
 
 
 def _run(cell: CellConfig, options: RunOptions, console: Console) -> dict[str, Any]:
-    trained = trained_folder(cell, console)
+    models = models_for(cell, console)
     begun = time.monotonic()
     run = CellRun(
         cell,
@@ -105,7 +104,7 @@ def _run(cell: CellConfig, options: RunOptions, console: Console) -> dict[str, A
     try:
         with console.status("starting the cell"):
             run.prepare()
-            run.launch(run.artifacts(trained))
+            run.launch(run.artifacts(models))
         console.print(
             f"cell [bold]{cell.cell}[/] runs: {len(run.manager.nodes)} nodes active "
             f"after {time.monotonic() - begun:.1f} s; Ctrl-C ends it",

@@ -35,12 +35,14 @@ if TYPE_CHECKING:
     from cellwatch.plc_sim.frames import Frames
     from cellwatch.plc_sim.recording import Recording
 
+SITE = "bench"
 WINDOW_S = 1.0
 COMMISSION_S = 900.0  # one quiet run that fits the tag baseline
 PROFILE_RUNS, PROFILE_S = 24, 90.0  # many short runs: how habits lie on the window grid changes slowly
 TRAIN_RUNS, VALIDATION_RUNS, INCIDENT_S = 30, 10, 75.0
 L1 = ("benign", "attack")  # attack: anything that is not benign, as in the paper's binary task
 L2 = ("benign", "fault", "dos", "recon")
+FIRST_MODELS = ("XGB", "RandomForest")  # what a first start can wait for
 MARGIN = 0.5
 BATCH_SCANS = 10
 
@@ -90,7 +92,7 @@ def train(target: Path, console: Console) -> None:
 
     begun = time.monotonic()
     console.print("first start: learning the simulated cell (once, under a minute)")
-    steps = 1 + PROFILE_RUNS + TRAIN_RUNS + VALIDATION_RUNS + 6
+    steps = 1 + PROFILE_RUNS + TRAIN_RUNS + VALIDATION_RUNS + 2 * len(FIRST_MODELS)
     columns = (
         TextColumn("{task.description:<28}"),
         BarColumn(),
@@ -135,7 +137,7 @@ def sessions() -> list[Session]:
 
 def learn_profile(windows: Iterable[FeatureWindow]) -> str:
     """RuleSense's profile as JSON text."""
-    from cellwatch.models.rules.profile import ProfileBuilder
+    from cellwatch.models.rules.profile_builder import ProfileBuilder
 
     builder = ProfileBuilder(default_schema().names, TAG_COLUMNS, MARGIN)
     for window in windows:
@@ -236,7 +238,9 @@ def _fit(
 
     from cellwatch.models.detectors.catalog import DETECTORS
     from cellwatch.models.detectors.scaler import Scaler
-    from cellwatch.models.registry import artifact
+    from cellwatch.models.registry.bundle import write
+    from cellwatch.models.registry.keys import Keys
+    from cellwatch.models.registry.manifest import Manifest, ModelEntry
 
     train = found["train"]
     x = np.concatenate([p.x for p in train])
@@ -245,42 +249,43 @@ def _fit(
     yv = np.concatenate([p.y for p in found["validate"]])
     scaler = Scaler.fit(x)
     z, zv = scaler.transform(x), scaler.transform(xv)
-    entries, weights, said = [], {}, []
+    entries, said = [], []
+    weights: dict[str, dict[str, float]] = {"1": {}, "2": {}}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # converters warn about their own future
         for level, classes in ((1, L1), (2, L2)):
             t, tv = (np.minimum(y, 1), np.minimum(yv, 1)) if level == 1 else (y, yv)
-            for name, kind in DETECTORS.items():
+            for name in FIRST_MODELS:
                 tick(f"training {name}, L{level}")
-                model = kind(classes, seed=level)  # type: ignore[call-arg]
+                model = DETECTORS[name](classes, seed=level)  # type: ignore[call-arg]
                 model.fit(z, t)
                 mcc = float(matthews_corrcoef(tv, model.predict_proba(zv).argmax(axis=1)))
-                graph = model.to_onnx()
                 file = f"L{level}-{name}.onnx"
-                files[file] = graph
-                entries.append(
-                    artifact.ModelEntry(
-                        name, level, file, hashlib.sha256(graph).hexdigest(), {"mcc": round(mcc, 4)}
-                    )
-                )
+                files[file] = model.to_onnx()
+                entries.append(ModelEntry(name, level, "window", file, {"mcc": round(mcc, 4)}))
+                weights[str(level)][name] = round(max(mcc, 0.01), 4)
                 if level == 1:
-                    weights[name] = round(max(mcc, 0.01), 4)
                     said.append(f"{name} MCC {mcc:.3f}")
     # The rules have no validation figure yet: they weigh as much as the mean model.
-    weights["rulesense"] = round(sum(weights.values()) / len(weights), 4)
-    manifest = artifact.Manifest(
+    weights["1"]["rulesense"] = round(sum(weights["1"].values()) / len(weights["1"]), 4)
+    manifest = Manifest(
+        SITE,
         default_schema().schema_id,
+        WINDOW_S,
         {"1": list(L1), "2": list(L2)},
-        entries,
         scaler.to_dict(),
+        entries,
         weights,
-        {
+        lineage={
+            "data": fingerprint(),
             "sessions": [asdict(s) for s in sessions()],
             "rows": {"train": len(y), "validate": len(yv)},
-            "files": {
-                name: hashlib.sha256(files[name]).hexdigest() for name in ("baseline.json", "profile.json")
-            },
         },
     )
-    artifact.save(target, manifest, files)
+    write(target, manifest, files, Keys(home_of(target) / "keys"))
     return ", ".join(said)
+
+
+def home_of(target: Path) -> Path:
+    """The folder that holds models/, and beside it keys/."""
+    return target.parent.parent

@@ -2,24 +2,42 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Protocol
+from collections.abc import Callable
+from typing import ClassVar, Literal, Protocol
 
 from cellwatch.models.types import F32, I64
 
+SEQUENCE = 8  # windows of a device that the sequence detectors see, the judged one last
+
+Kind = Literal["window", "sequence"]
+Labelled = tuple[F32, I64]  # rows and their class indices
+Progress = Callable[[float], None]  # called with the part done, 0..1
+
 
 class Detector(Protocol):
-    """A seeded classifier of feature windows.
+    """A seeded classifier of the windows of a device.
 
-    `x` is float32 (n_windows, n_features) without NaN (see `Scaler`); `y` holds indices into
-    `classes`; `predict_proba` gives float32 (n_windows, n_classes), rows summing to 1.
-    `to_onnx` gives a graph with input "x" and output "probabilities" that computes the same.
+    `x` is float32 without NaN (see `Scaler`): (n, n_features) where KIND is "window", and
+    (n, SEQUENCE, n_features), oldest window first, where it is "sequence"; a device with fewer
+    windows has its first one repeated on the left.
+    `y` holds indices into `classes`, 2 to 256 of them; a class absent from `y` gets a probability near 0.
     """
 
     NAME: ClassVar[str]
+    KIND: ClassVar[Kind]
     classes: tuple[str, ...]
+    seed: int
 
-    def fit(self, x: F32, y: I64) -> None: ...
+    def fit(
+        self, x: F32, y: I64, *, validation: Labelled | None = None, progress: Progress | None = None
+    ) -> None:
+        """Learn. Networks keep the epoch that did best on `validation`, else on the last tenth of the rows.
 
-    def predict_proba(self, x: F32) -> F32: ...
+        ValueError if `y` has fewer than two classes.
+        """
 
-    def to_onnx(self) -> bytes: ...
+    def predict_proba(self, x: F32) -> F32:
+        """float32 (n, n_classes), rows summing to 1."""
+
+    def to_onnx(self) -> bytes:
+        """A graph (main domain only) with input "x" and output "probabilities" that computes the same."""

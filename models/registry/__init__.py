@@ -1,1 +1,1 @@
-"""Model artefacts on disk: ONNX and JSON only, checked by sha256."""
+"""Models on disk: ONNX and JSON only, checked, trusted by signature, promoted and rolled back."""

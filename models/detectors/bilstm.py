@@ -1,0 +1,34 @@
+"""Bidirectional long short-term memory (DeepSense, Table 1: BiLSTM)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from cellwatch.models.detectors.network import Network, Training
+
+if TYPE_CHECKING:
+    import torch
+
+
+class BiLSTM(Network):
+    """One LSTM layer forwards and one backwards over the last windows.
+
+    Graves and Schmidhuber, Framewise Phoneme Classification with Bidirectional LSTM, Neural Networks 18, 2005.
+
+    hidden: values of the state of each direction.
+    """
+
+    NAME: ClassVar[str] = "BiLSTM"
+
+    def __init__(
+        self, classes: tuple[str, ...], seed: int = 0, *, hidden: int = 40, training: Training = Training()
+    ) -> None:
+        super().__init__(classes, seed, hidden, training)
+
+    def _build(self, width: int) -> torch.nn.Module:
+        from torch import nn
+
+        from cellwatch.models.detectors.layers import Recurrent
+
+        cell = nn.LSTM(width, self.hidden, batch_first=True, bidirectional=True)
+        return Recurrent(cell, len(self.classes), self.training.dropout)

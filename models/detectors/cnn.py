@@ -1,0 +1,42 @@
+"""Convolutional network (DeepSense, Table 1: CNN)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from cellwatch.models.detectors.network import Network, Training
+
+if TYPE_CHECKING:
+    import torch
+
+
+class CNN(Network):
+    """Two convolutions over time, each with batch normalisation.
+
+    LeCun et al., Gradient-Based Learning Applied to Document Recognition, Proceedings of the IEEE 86, 1998;
+    over time as Wang, Yan and Oates, Time Series Classification from Scratch, IJCNN 2017.
+
+    hidden: channels of each convolution.
+    """
+
+    NAME: ClassVar[str] = "CNN"
+
+    def __init__(
+        self, classes: tuple[str, ...], seed: int = 0, *, hidden: int = 72, training: Training = Training()
+    ) -> None:
+        super().__init__(classes, seed, hidden, training)
+
+    def _build(self, width: int) -> torch.nn.Module:
+        from torch import nn
+
+        from cellwatch.models.detectors.layers import Convolved
+
+        body = nn.Sequential(
+            nn.Conv1d(width, self.hidden, 3, padding=1),
+            nn.BatchNorm1d(self.hidden),
+            nn.ReLU(),
+            nn.Conv1d(self.hidden, self.hidden, 3, padding=1),
+            nn.BatchNorm1d(self.hidden),
+            nn.ReLU(),
+        )
+        return Convolved(body, self.hidden, len(self.classes), self.training.dropout)

@@ -1,0 +1,34 @@
+"""Gated recurrent unit (DeepSense, Table 1: GRU)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from cellwatch.models.detectors.network import Network, Training
+
+if TYPE_CHECKING:
+    import torch
+
+
+class GRU(Network):
+    """One GRU layer over the last windows.
+
+    Cho et al., Learning Phrase Representations using RNN Encoder-Decoder, EMNLP 2014.
+
+    hidden: values of the state.
+    """
+
+    NAME: ClassVar[str] = "GRU"
+
+    def __init__(
+        self, classes: tuple[str, ...], seed: int = 0, *, hidden: int = 80, training: Training = Training()
+    ) -> None:
+        super().__init__(classes, seed, hidden, training)
+
+    def _build(self, width: int) -> torch.nn.Module:
+        from torch import nn
+
+        from cellwatch.models.detectors.layers import Recurrent
+
+        cell = nn.GRU(width, self.hidden, batch_first=True)
+        return Recurrent(cell, len(self.classes), self.training.dropout)

@@ -1,0 +1,176 @@
+"""Groups of graphs as ONNX Runtime sessions, in the order in which a deadline lets them run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cellwatch.models.detectors.merged import ServedGraph, merge, opsets
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cellwatch.models.types import F32
+
+TRIAL_ROWS = 40  # windows of the trial run that tells what a graph costs
+HEAVY = 0.25  # part of the budget above which a graph runs alone, so that it is late alone
+FADE = 0.9  # of the cost of a group that was left out: it gets another chance
+SMOOTH = 0.2  # weight of a new time in the mean
+
+
+def session(content: bytes) -> Any:
+    """An ONNX Runtime session on the GPU where there is one, else on one core.
+
+    The windows are small, so a thread pool would cost more than it gives.
+    """
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    here = ort.get_available_providers()
+    providers = [p for p in ("CUDAExecutionProvider", "CPUExecutionProvider") if p in here]
+    return ort.InferenceSession(content, options, providers=providers)
+
+
+@dataclass
+class Group:
+    """Graphs in one session. `cost_s` is what a call takes, a running mean."""
+
+    graphs: list[ServedGraph]
+    cost_s: float = 0.0
+    _session: Any = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        self._session = session(merge(self.graphs))
+        self._inputs = {i.name for i in self._session.get_inputs()}
+        self._levels = [int(o.name[1:]) for o in self._session.get_outputs()]
+
+    def run(self, x: F32, sequences: F32) -> dict[int, F32]:
+        """Level -> float32 (n, m, c), the detectors of the level in the order of `graphs`."""
+        feeds = {"window": x, "sequence": sequences}
+        out = self._session.run(None, {k: v for k, v in feeds.items() if k in self._inputs})
+        return dict(zip(self._levels, out, strict=True))
+
+    def names(self, level: int) -> list[str]:
+        """Detectors of a level."""
+        return [g.detector for g in self.graphs if g.level == level]
+
+
+@dataclass
+class Stage:
+    """Groups for some levels, light ones first. Graphs that fail are taken out and named in `failed`.
+
+    `classes`: how many each level has. `features` and `length` (T) are the shape of the trial; `clock` gives
+    seconds.
+    """
+
+    graphs: list[ServedGraph]
+    classes: dict[int, int]
+    features: int
+    length: int
+    budget_s: float
+    clock: Callable[[], float]
+    failed: dict[str, str]
+    groups: list[Group] = field(default_factory=list)
+    late: int = 0  # group runs that were left out because there was no time
+
+    def __post_init__(self) -> None:
+        light: dict[tuple[tuple[str, int], ...], list[ServedGraph]] = {}
+        heavy = []
+        for graph in self.graphs:
+            group = self._tried(graph)
+            if group is None:
+                continue
+            if group.cost_s > HEAVY * self.budget_s:
+                heavy.append(group)
+            else:
+                light.setdefault(opsets(graph.content), []).append(graph)
+        for graphs in light.values():
+            group = Group(graphs)
+            self._time(group)
+            self.groups.append(group)
+        self.groups += sorted(heavy, key=lambda g: g.cost_s)
+
+    def run(self, x: F32, sequences: F32, until_s: float, scores: dict[int, F32], rows: list[int]) -> None:
+        """Fill `scores[level][rows]` for every detector that there is time for; the others keep their NaN.
+
+        `scores[level]` is (n, m, c), m as in `detectors(level)`.
+        """
+        if not rows:
+            return
+        everyone = len(rows) == len(x)
+        xs, ss = (x, sequences) if everyone else (x[rows], sequences[rows])
+        share = max(len(rows) / TRIAL_ROWS, 1.0)
+        for group in list(self.groups):
+            begun = self.clock()
+            if begun + share * group.cost_s > until_s:
+                self.late += 1
+                group.cost_s *= FADE
+                continue
+            try:
+                self._put(scores, rows, group, group.run(xs, ss))
+                group.cost_s += SMOOTH * ((self.clock() - begun) / share - group.cost_s)
+            except Exception as error:
+                rest = self._mend(group, error, xs, ss)
+                if rest is not None:
+                    self._put(scores, rows, rest, rest.run(xs, ss))
+
+    def detectors(self, level: int) -> list[str]:
+        """All that were given for the level, those taken out too."""
+        return [g.detector for g in self.graphs if g.level == level]
+
+    def _put(self, scores: dict[int, F32], rows: list[int], group: Group, out: dict[int, F32]) -> None:
+        for level, p in out.items():
+            wide = self.detectors(level)
+            columns = [wide.index(name) for name in group.names(level)]
+            p[~np.isfinite(p).all(axis=2)] = np.nan  # a probability that is none: the detector abstains
+            scores[level][np.ix_(rows, columns)] = p
+
+    def _tried(self, graph: ServedGraph) -> Group | None:
+        """A graph alone, loaded and timed; None if it cannot be used."""
+        try:
+            group = Group([graph])
+            found = self._time(group)[graph.level].shape[2]
+        except Exception as error:
+            self.failed[graph.name] = _line(error)
+            return None
+        if found != self.classes[graph.level]:
+            self.failed[graph.name] = f"gives {found} classes, the level has {self.classes[graph.level]}"
+            return None
+        return group
+
+    def _time(self, group: Group) -> dict[int, F32]:
+        """Run it once to warm up and once on the clock; returns what it gives."""
+        x = np.zeros((TRIAL_ROWS, self.features), np.float32)
+        s = np.zeros((TRIAL_ROWS, self.length, self.features), np.float32)
+        group.run(x, s)
+        begun = self.clock()
+        out = group.run(x, s)
+        group.cost_s = self.clock() - begun
+        return out
+
+    def _mend(self, group: Group, error: Exception, x: F32, sequences: F32) -> Group | None:
+        """Take out what failed; returns the group of the rest in its place."""
+        sound = []
+        for graph in group.graphs:
+            try:
+                Group([graph]).run(x, sequences)
+            except Exception as own:
+                self.failed[graph.name] = _line(own)
+            else:
+                sound.append(graph)
+        at = self.groups.index(group)
+        if not sound or len(sound) == len(group.graphs):  # none works, or each of them does but not together
+            self.failed |= {g.name: _line(error) for g in sound}
+            del self.groups[at]
+            return None
+        self.groups[at] = Group(sound, group.cost_s)
+        return self.groups[at]
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -1,0 +1,172 @@
+"""Versions of a site's models, and which of them is served.
+
+    REGISTRY/current.json          {"current": "1f0c...", "previous": ["93ab...", ...]}, swapped in one step
+    REGISTRY/versions/1f0c.../     one bundle (see `bundle`)
+
+Every change is a rename: a crash, or a kill -9, leaves what was there before or what was to be there.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cellwatch.models.registry.bundle import Bundle, BundleError, read, sync, write
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cellwatch.models.registry.keys import Keys
+    from cellwatch.models.registry.manifest import Manifest
+
+POINTER = "current.json"
+REMEMBERED = 20  # versions that can be rolled back to
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One line of the list."""
+
+    version: str
+    state: str  # current | previous | idle | refused
+    site: str = ""
+    models: int = 0
+    size_bytes: int = 0
+    why: str = ""  # of a refused one
+
+
+class Registry:
+    """The versions below one folder. Its errors are `BundleError`, with the reason."""
+
+    def __init__(self, folder: Path, keys: Keys) -> None:
+        self.folder = folder
+        self.keys = keys
+
+    @property
+    def current(self) -> str:
+        """The version that is served, "" if none was promoted yet."""
+        return self._pointer()[0]
+
+    def path(self, version: str) -> Path:
+        """Folder of a version; BundleError if there is none."""
+        found = self.folder / "versions" / version
+        if not version.isalnum() or not found.is_dir():
+            known = ", ".join(self._versions()) or "none"
+            raise BundleError(f"{self.folder}: no version {version!r}; there are: {known}")
+        return found
+
+    def add(self, manifest: Manifest, files: dict[str, bytes]) -> str:
+        """Sign and keep a bundle; it is served once it is promoted."""
+        place = self.folder / "versions"
+        place.mkdir(parents=True, exist_ok=True)
+        with self._locked():
+            # The name is the content's, which is known only after the writing.
+            temporary = place / f".new-{os.getpid()}"
+            version = write(temporary, manifest, files, self.keys)
+            if (place / version).exists():
+                shutil.rmtree(temporary)
+            else:
+                temporary.rename(place / version)
+                sync(place)
+        return version
+
+    def load(
+        self, version: str = "", *, schema_id: str | None = None, window_s: float | None = None
+    ) -> Bundle:
+        """A checked bundle, that of `current` unless a version is named."""
+        version = version or self.current
+        if not version:
+            raise BundleError(f"{self.folder}: no version was promoted yet")
+        bundle = read(self.path(version), self.keys, schema_id=schema_id, window_s=window_s)
+        if bundle.version != version:
+            raise BundleError(f"{self.path(version)}: holds version {bundle.version}")
+        return bundle
+
+    def versions(self) -> list[Version]:
+        """Every version, each checked; the one that is served first."""
+        current, previous = self._pointer()
+        rank = {v: i for i, v in enumerate([current, *previous])}
+        out = []
+        for version in sorted(self._versions(), key=lambda v: (rank.get(v, len(rank)), v)):
+            state = "current" if version == current else "previous" if version in previous else "idle"
+            folder = self.path(version)
+            size = sum(p.lstat().st_size for p in folder.iterdir())
+            try:
+                manifest = self.load(version).manifest
+            except BundleError as error:
+                out.append(Version(version, "refused", size_bytes=size, why=str(error)))
+                continue
+            out.append(Version(version, state, manifest.site, len(manifest.models), size))
+        return out
+
+    def promote(self, version: str) -> None:
+        """Serve this version from now on; one that cannot be loaded is not promoted."""
+        with self._locked():
+            self.load(version)
+            try:
+                current, previous = self._pointer()
+            except BundleError:  # damaged: this is how it is mended
+                current, previous = "", []
+            if version != current:
+                self._point(version, [v for v in (current, *previous) if v and v != version])
+
+    def rollback(self) -> str:
+        """Serve the version before; returns it."""
+        with self._locked():
+            _, previous = self._pointer()
+            if not previous:
+                raise BundleError(f"{self.folder}: there is no earlier version to go back to")
+            self.load(previous[0])
+            self._point(previous[0], previous[1:])
+            return previous[0]
+
+    def gc(self, keep: int = 3) -> list[str]:
+        """Remove what is neither served nor among the last `keep` that were; returns what went."""
+        with self._locked():
+            current, previous = self._pointer()
+            wanted = {current, *previous[:keep]}
+            gone = [v for v in self._versions() if v not in wanted]
+            if current:
+                self._point(current, previous[:keep])
+            place = self.folder / "versions"
+            for version in gone:
+                (place / version).rename(place / f".gone-{version}")
+            for rest in place.glob(".*"):  # also what a crash left behind
+                shutil.rmtree(rest)
+        return gone
+
+    def _versions(self) -> list[str]:
+        place = self.folder / "versions"
+        return sorted(p.name for p in place.iterdir() if p.name.isalnum()) if place.is_dir() else []
+
+    def _pointer(self) -> tuple[str, list[str]]:
+        path = self.folder / POINTER
+        try:
+            raw = json.loads(path.read_text())
+            return str(raw["current"]), [str(v) for v in raw["previous"]]
+        except FileNotFoundError:
+            return "", []
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise BundleError(f"{path}: cannot be read ({error}); promote a version anew") from None
+
+    def _point(self, current: str, previous: list[str]) -> None:
+        temporary = self.folder / f".{POINTER}.{os.getpid()}"
+        with temporary.open("w") as out:
+            json.dump({"current": current, "previous": previous[:REMEMBERED]}, out)
+            out.flush()
+            os.fsync(out.fileno())
+        temporary.replace(self.folder / POINTER)
+        sync(self.folder)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield

@@ -1,0 +1,120 @@
+"""`cellwatch registry`: what it prints, and one clear line for every mistake."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from typer.testing import CliRunner
+
+from cellwatch.models.registry.bundle import read, write
+from cellwatch.models.registry.keys import Keys
+from cellwatch.models.registry.manifest import Manifest, ModelEntry
+from cellwatch.models.registry.registry import Registry
+from cellwatch.nodes.cli import app
+
+
+def graph() -> bytes:
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["z"]),
+        helper.make_node("Softmax", ["z"], ["probabilities"], axis=1),
+    ]
+    made = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 2])],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["n", 2])],
+        [numpy_helper.from_array(np.eye(2, dtype=np.float32), "w")],
+    )
+    return helper.make_model(
+        made, opset_imports=[helper.make_opsetid("", 18)], ir_version=10
+    ).SerializeToString()
+
+
+MANIFEST = Manifest(
+    "bench",
+    "s1",
+    1.0,
+    {"1": ["benign", "attack"]},
+    {"centre": [0.0, 0.0], "scale": [1.0, 1.0]},
+    [ModelEntry("XGB", 1, "window", "L1-XGB.onnx", {"mcc": 0.5})],
+    {"1": {"XGB": 0.5}},
+    lineage={"data": "made-up", "seed": 3},
+)
+FILES = {"L1-XGB.onnx": graph()}
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.setenv("CELLWATCH_HOME", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "200")
+    return Registry(tmp_path / "models" / "bench", Keys(tmp_path / "keys"))
+
+
+def call(*args: str) -> tuple[int, str, str]:
+    done = CliRunner().invoke(app, ["registry", *args])
+    return done.exit_code, done.stdout, done.stderr
+
+
+def test_list_show_promote_rollback_gc(place):
+    a, b = (place.add(replace(MANIFEST, lineage={"seed": i}), FILES) for i in (1, 2))
+    assert call("promote", a)[0] == call("promote", b)[0] == 0
+    code, out, _ = call("list", "--json")
+    assert code == 0
+    assert [(v["version"], v["state"]) for v in json.loads(out)] == [(b, "current"), (a, "previous")]
+    assert json.loads(call("show", "--json")[1])["version"] == b
+    text = call("show", a)[1]
+    assert "XGB" in text
+    assert "mcc 0.5000" in text
+    assert a in call("rollback")[1]
+    assert place.current == a
+    assert json.loads(call("gc", "--keep", "0", "--json")[1]) == [b]
+    assert "removed: nothing" in call("gc")[1]
+
+
+def test_import_takes_only_what_is_trusted(place, tmp_path):
+    other = Keys(tmp_path / "elsewhere")
+    write(tmp_path / "b", MANIFEST, FILES, other)
+    code, _, err = call("import", str(tmp_path / "b"))
+    assert code == 2
+    assert "not signed by a key" in err
+    place.keys.sign(b"")
+    (place.keys.folder / "trusted").mkdir()
+    (place.keys.folder / "trusted" / "e.pub").write_text((other.folder / "registry.pub").read_text())
+    code, out, _ = call("import", str(tmp_path / "b"))
+    assert code == 0
+    (version,) = [v.version for v in place.versions()]
+    assert version in out
+    (place.keys.folder / "trusted" / "e.pub").unlink()
+    assert place.load(version).manifest.lineage["data"] == "made-up"  # signed here now
+
+
+def test_the_shipped_line_is_what_a_release_needs(place, tmp_path, monkeypatch):
+    from cellwatch.models.registry import shipped
+
+    write(tmp_path / "b", MANIFEST, FILES)
+    digest = call("ship", str(tmp_path / "b"))[1].split('"')[1]
+    monkeypatch.setattr(shipped, "SHIPPED", frozenset({digest}))
+    assert read(tmp_path / "b", None).manifest.lineage["seed"] == 3
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["show"], "no version was promoted yet"),
+        (["show", "abc"], "no version 'abc'"),
+        (["promote", "../x"], "no version"),
+        (["rollback"], "no earlier version"),
+        (["ship", "nowhere"], "No such file"),
+        (["import", "nowhere"], "missing"),
+    ],
+)
+def test_mistakes_are_one_line(place, args, words):
+    code, out, err = call(*args)
+    assert code == 2
+    assert out == ""
+    assert words in err
+    assert len(err.strip().splitlines()) == 1
