@@ -27,8 +27,10 @@ def cell_file(folder: Path) -> Path:
     cell = yaml.safe_load((ROOT / "config" / "cells" / "demo.yaml").read_text())
     cell["cell"] = "bench"
     cell["plcs"][0]["tag_map"] = str(ROOT / "config" / "tags" / "plc1.yaml")
+    cell["rules"]["rules_file"] = str(ROOT / "config" / "rules" / "bench.yaml")
     # The lock is harmless to the process, so the incident goes on and every window may ask again.
-    cell["response"] = [{"tag": "XS102_LOCK", "value": 1, "hold_s": 0.0}]
+    cell["response"] = [{"action": "quarantine", "tag": "XS102_LOCK", "value": 1, "hold_s": 0.0}]
+    cell["interlocks"] = {"max_commands": 1000}
     path = folder / "bench.yaml"
     path.write_text(yaml.safe_dump(cell))
     return path

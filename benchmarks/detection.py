@@ -36,7 +36,7 @@ BUDGET_S = 60.0  # no model is late here
 
 def judge(models: ModelSet, seed: int) -> tuple[list, list[tuple[int, int, str, Screening, str]]]:
     """Incidents of one run, and its alarms as (start_ns, end_ns, device, decision, category)."""
-    rules = RuleSense(Profile.from_json(models.bundle.files["profile.json"].decode()))
+    rules = RuleSense(Profile.parse(models.bundle.files["profile.json"].decode()))
     ensemble = ensemble_of(models.bundle, BUDGET_S, time.perf_counter)
     fusion = Fusion(FusionSettings(weights=models.bundle.manifest.fusion_weights()))
     recording = simulate("demo", seed, SECONDS, training.start(seed))

@@ -58,7 +58,8 @@ class Job:
 
     def scenario(self) -> scenario.Scenario:
         """What happens in it."""
-        text = "name: thresholds\nsite: factory\n"
+        seconds = LIFE_S if self.attack == "life" else max(RUN_S, COMMISSION_S)
+        text = f"name: thresholds\nsite: factory\nduration_s: {seconds}\n"
         if self.attack == "life":
             text += "activities:\n"
             for i, name in enumerate(LIFE):

@@ -1,8 +1,9 @@
 """RuleSense node: judges every window against the learned limits; learns them while commissioning.
 
-Subscribes  features, feature_schema
-Publishes   verdicts/rules (VerdictArray)
-Parameters  profile_file, suspicious_points, block_points, margin (see `Params`)
+Subscribes  features, tags, tag_catalog, tag_snapshot, command_results
+Publishes   verdicts/rules (VerdictArray, one a window), verdicts/limits (VerdictArray, once a tag breaks
+            a limit of the rule file or keeps it again; said once a second while any is broken)
+Parameters  profile_file, rules_file, suspicious_points, block_points, margin (see `Params`)
 """
 
 from __future__ import annotations
@@ -12,17 +13,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from cellwatch_msgs.msg import FeatureWindow, VerdictArray
+from cellwatch_msgs.msg import ActuatorResult, FeatureWindow, TagBatch, TagCatalog, VerdictArray
 
 from cellwatch.models import types as t
 from cellwatch.models.features.schema import default_schema
 from cellwatch.models.features.tags import TAG_COLUMNS
-from cellwatch.models.rules.profile import Profile, ProfileBuilder
+from cellwatch.models.rules.crosscheck import CrossChecks
+from cellwatch.models.rules.physics import Physics
+from cellwatch.models.rules.profile import Profile
+from cellwatch.models.rules.profile_builder import ProfileBuilder
+from cellwatch.models.rules.protocol import ProtocolRules
+from cellwatch.models.rules.rule_file import RuleFile
 from cellwatch.models.rules.rulesense import RuleSense, RuleSettings
+from cellwatch.models.rules.tag_limits import LimitRules
+from cellwatch.models.rules.user_rules import UserRules
 from cellwatch.models.types import Screening, Verdicts, abstention
 from cellwatch.nodes.drivers.whole_file import write_whole
 from cellwatch.nodes.ros import convert
-from cellwatch.nodes.ros.node import ERROR, OK, CellNode, run
+from cellwatch.nodes.ros.node import ERROR, OK, WARN, CellNode, run
 from cellwatch.nodes.ros.params import param
 
 
@@ -31,6 +39,7 @@ class Params:
     profile_file: str = param(
         "", "profile of the cell; written there after commissioning when it does not exist"
     )
+    rules_file: str = param("", "limits, physics and rules of the user, YAML")
     suspicious_points: float = param(1.0, "points that make a device SUSPICIOUS", low=0.01, high=1000.0)
     block_points: float = param(6.0, "points that make a device BLOCK", low=0.01, high=1000.0)
     network_commissioning_s: float = param(
@@ -50,17 +59,81 @@ class RuleNode(CellNode):
     def build(self) -> None:
         p = self.params
         self.settings = RuleSettings(p.suspicious_points, p.block_points)
+        text = Path(p.rules_file).read_text(encoding="utf-8") if p.rules_file else ""
+        self.declared = RuleFile.parse(text, p.rules_file)
+        points = (p.suspicious_points, p.block_points)
+        self.physics = Physics(self.declared.physics, *points)
+        self.user_rules = UserRules(self.declared.rules, *points)
+        self.limits: dict[str, LimitRules] = {}  # by PLC
+        self.catalogs: dict[str, t.TagCatalog] = {}
+        self.limits_told = 0.0
+        self.crosschecks = CrossChecks({})
         self.rules: RuleSense | None = None
         path = Path(p.profile_file)
         if p.profile_file and path.exists():
-            self.rules = RuleSense(Profile.from_json(path.read_text(), str(path)), self.settings)
-        self.builder = ProfileBuilder(default_schema().names, TAG_COLUMNS, p.margin)
+            self.rules = self._rulesense(Profile.parse(path.read_text(encoding="utf-8"), str(path)))
+        self.builder = self._builder()
         self.judged = self.learned = 0
-        self.traffic: list = []  # windows to learn the traffic from
+        self.traffic: ProfileBuilder | None = None  # while the traffic is learnt anew
         self.traffic_until_ns = 0
         self.trouble = ""
         self.pub = self.publisher(VerdictArray, "verdicts/rules")
+        self.limits_pub = self.publisher(VerdictArray, "verdicts/limits")
         self.subscribe(FeatureWindow, "features", self._judge)
+        self.subscribe(TagCatalog, "tag_catalog", self._catalog)
+        self.subscribe(TagBatch, "tags", self._tags)
+        self.subscribe(TagBatch, "tag_snapshot", self._snapshot)
+        self.subscribe(ActuatorResult, "command_results", self._result)
+
+    def _catalog(self, msg: TagCatalog) -> None:
+        catalog = convert.catalog(msg)
+        if self.catalogs.get(catalog.plc) == catalog:  # a link that comes back says the same again
+            return
+        self.catalogs[catalog.plc] = catalog
+        self.crosschecks.catalog(catalog)
+        if self.declared.limits:
+            self.limits[catalog.plc] = LimitRules(catalog, self.declared.limits)
+
+    def _tags(self, msg: TagBatch) -> None:
+        if not self.active:
+            return
+        batch = convert.tags(msg)
+        self.crosschecks.tags(batch)
+        limits = self.limits.get(batch.plc)
+        if limits is not None:
+            self._say_limits(limits.judge(batch))
+
+    def _result(self, msg: ActuatorResult) -> None:
+        self.crosschecks.command(convert.result(msg))
+
+    def _snapshot(self, msg: TagBatch) -> None:
+        limits = self.limits.get(msg.header.frame_id)
+        if self.active and limits is not None:
+            self._say_limits(limits.hold(convert.tags(msg)))
+
+    def _say_limits(self, verdicts: Verdicts | None) -> None:
+        if verdicts is not None:
+            latency_s = (time.time_ns() - verdicts.closed_ns) / 1e9
+            self.say(self.limits_pub, convert.verdicts_msg(replace(verdicts, latency_s=latency_s)))
+
+    def step(self) -> None:
+        """Say again once a second what is broken: who comes late must know it too."""
+        if self.active and time.monotonic() - self.limits_told >= 1.0:
+            self.limits_told = time.monotonic()
+            for limits in self.limits.values():
+                if limits.active:
+                    self.say(self.limits_pub, convert.verdicts_msg(limits.state()))
+
+    def _builder(self) -> ProfileBuilder:
+        return ProfileBuilder(default_schema().names, TAG_COLUMNS, self.params.margin)
+
+    def _rulesense(self, profile: Profile) -> RuleSense:
+        """The profile's limits and all further rules."""
+        self.crosschecks = CrossChecks(profile.habits)
+        for catalog in self.catalogs.values():
+            self.crosschecks.catalog(catalog)
+        protocol = ProtocolRules(profile.habits, self.settings.block_points)
+        return RuleSense(profile, self.settings, (protocol, self.crosschecks, self.physics, self.user_rules))
 
     def _judge(self, msg: FeatureWindow) -> None:
         if not self.active:
@@ -85,7 +158,7 @@ class RuleNode(CellNode):
                     write_whole(Path(self.params.profile_file), profile.to_json())
                 except OSError as error:  # it still judges; the next start learns anew
                     self.news("profile", f"{self.params.profile_file}: cannot be written: {error}")
-            self.rules = RuleSense(profile, self.settings)
+            self.rules = self._rulesense(profile)
             self.get_logger().info(f"profile learned from {profile.windows} windows")
         if self.rules is None:
             return abstention("rules", window, "no profile")
@@ -103,24 +176,26 @@ class RuleNode(CellNode):
 
     def _learn_traffic(self, window) -> t.FeatureWindow:
         """Collect traffic; until it is learnt, judge the process alone."""
-        if not self.traffic_until_ns:
+        if self.traffic is None:
+            self.traffic = self._builder()
             self.traffic_until_ns = window.end_ns + round(self.params.network_commissioning_s * 1e9)
         if window.end_ns <= self.traffic_until_ns:
-            self.traffic.append(window)
+            self.traffic.add(window)
             values = window.values.copy()
-            values[:, [f.startswith("network_") for f in self.rules.profile.features]] = np.nan
-            return replace(window, values=values)
-        self.rules = RuleSense(
-            self.rules.profile.with_network(self.traffic, self.params.margin), self.settings
-        )
+            values[:, [not f.startswith("sensor_") for f in self.rules.profile.features]] = np.nan
+            return replace(window, values=values, conversations=None)
+        self.rules = self._rulesense(self.rules.profile.with_network(self.traffic.build()))
         self.get_logger().info(f"traffic learned from {len(self.traffic)} windows")
-        self.traffic, self.traffic_until_ns = [], -1
+        self.traffic, self.traffic_until_ns = None, -1
         return window
 
     def health(self) -> tuple[bytes, str, dict[str, object]]:
         counters = {"judged": self.judged, "learned": self.learned}
         if self.trouble:
             return ERROR, self.trouble, counters
+        unknown = (*self.physics.unknown, *self.user_rules.unknown)
+        if unknown:
+            return WARN, "; ".join(unknown[:3]), counters
         return OK, "judging" if self.rules else "commissioning", counters
 
 

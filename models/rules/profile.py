@@ -1,195 +1,193 @@
-"""What is normal: limits of every feature of every device and tag, learned from benign windows."""
+"""What is normal for a cell: limits of every device in every operating mode, and its habits.
+
+A profile is text, JSON or YAML, that a person can read, edit and compare. Its checksum is over the content,
+not over the layout, and shows a change that was not made on purpose (`cellwatch profile edit` signs anew).
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
+import yaml
 
-if TYPE_CHECKING:
-    from cellwatch.models.types import F32, F64, FeatureWindow
+from cellwatch.models.rules.habits import Habits
+from cellwatch.models.rules.limits import Limits
 
-VERSION = 1
-FEW_WINDOWS = 20
-# A tag that was ever silent for longer than this many windows while all was well reports on change or on an
-# event; its silence says nothing, and is not judged.
-EVENT_DRIVEN_WINDOWS = 5
-# How the cell is set up and how busy it is, not how it behaves; lost data shows as staleness.
-STALENESS = frozenset({"staleness", "sensor_staleness_max"})
-UNJUDGED = frozenset({"sensor_tags_count", "sensor_samples_count"})
+VERSION = 2
+_KEYS = ("version", "checksum", "schema_id", "window_s", "windows", "features", "tag_columns", "devices")
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """Normal range of c columns. `scale` (> 0) is the unit in which an excess is counted.
+class ModeProfile:
+    """A device in one operating mode."""
 
-    A column without any finite value in the benign period is NaN in all three: it is never judged.
-    """
-
-    low: F64  # (c,)
-    high: F64  # (c,)
-    scale: F64  # (c,)
-
-    @classmethod
-    def learn(cls, values: F32 | F64, margin: float) -> Limits:
-        """Range of `values` (windows, c), widened by `margin` times its spread on both sides.
-
-        The range of n windows is left by the next one with probability 2 / (n + 1) in every column, so
-        the margin grows by 1 + FEW_WINDOWS / n when there was little to learn from.
-        The spread has a floor of 5 % of the largest magnitude (and of 0.05 in absolute terms), so
-        that a column that never moved does not turn a rounding error into an alarm.
-        """
-        x = np.asarray(values, dtype=np.float64)
-        seen = np.isfinite(x).any(axis=0)
-        low = np.min(x, axis=0, where=np.isfinite(x), initial=np.inf)
-        high = np.max(x, axis=0, where=np.isfinite(x), initial=-np.inf)
-        low[~seen] = high[~seen] = np.nan
-        scale = np.maximum(high - low, np.maximum(0.05 * np.maximum(np.abs(low), np.abs(high)), 0.05))
-        room = margin * (1 + FEW_WINDOWS / max(len(x), 1)) * scale
-        return cls(low - room, high + room, scale)
-
-    def excess(self, values: F32 | F64) -> F64:
-        """Distance outside the range in units of `scale`, >= 0; 0 where either side is NaN."""
-        out = np.maximum(self.low - values, values - self.high) / self.scale
-        return np.where(out > 0, out, 0.0)
-
-    def to_dict(self, columns: tuple[str, ...]) -> dict[str, list[float]]:
-        return {
-            c: [round(float(v), 9) for v in (self.low[i], self.high[i], self.scale[i])]
-            for i, c in enumerate(columns)
-            if math.isfinite(self.scale[i])
-        }
-
-    @classmethod
-    def from_dict(cls, data: dict[str, list[float]], columns: tuple[str, ...]) -> Limits:
-        rows = np.array([data.get(c, [math.nan] * 3) for c in columns], dtype=np.float64).reshape(-1, 3)
-        return cls(rows[:, 0], rows[:, 1], rows[:, 2])
+    windows: int  # benign windows it was learned from
+    features: Limits  # (features,)
+    tags: Mapping[str, Limits] = field(default_factory=dict)  # tag -> (tag columns,)
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """Limits of a cell, bound to one feature schema."""
+    """Limits and habits of a cell, bound to one feature schema and one window length."""
 
     schema_id: str
     features: tuple[str, ...]
     tag_columns: tuple[str, ...]
-    devices: dict[str, Limits]
-    tags: dict[str, Limits]
-    windows: int = 0  # benign windows it was learned from
+    window_s: float
+    windows: int  # benign windows it was learned from
+    devices: Mapping[str, Mapping[int, ModeProfile]]  # name -> operating mode -> normal
+    habits: Mapping[str, Habits] = field(default_factory=dict)  # of those whose traffic was watched
 
-    def with_network(self, windows: list[FeatureWindow], margin: float = 0.5) -> Profile:
-        """The same cell on other traffic: network limits from `windows`, everything else as it is."""
-        network = np.array([not f.startswith("sensor_") for f in self.features])
-        rows: dict[str, list[F32]] = {}
-        for w in windows:
-            for i, device in enumerate(w.devices):
-                rows.setdefault(device, []).append(w.values[i])
-        blank = np.full(len(self.features), np.nan)
-        devices = {}
-        for device, values in rows.items():
-            new = Limits.learn(np.stack(values), margin)
-            old = self.devices.get(device, Limits(blank, blank, blank))
-            devices[device] = Limits(
-                np.where(network, new.low, old.low),
-                np.where(network, new.high, old.high),
-                np.where(network, new.scale, old.scale),
+    def with_network(self, other: Profile) -> Profile:
+        """Return this process on the traffic of `other`: features and habits of the network come from there.
+
+        Raises ValueError when the two have other features.
+        """
+        if other.schema_id != self.schema_id:
+            raise ValueError(
+                f"profiles of schemas {self.schema_id} and {other.schema_id} do not fit together"
             )
-        return replace(self, devices=devices)
+        network = np.array([not name.startswith("sensor_") for name in self.features])
+        blank = Limits(*np.full((3, len(self.features)), np.nan))
+        devices: dict[str, dict[int, ModeProfile]] = {}
+        for name in dict.fromkeys([*other.devices, *self.devices]):
+            new, old = dict(other.devices.get(name, {})), dict(self.devices.get(name, {}))
+            traffic = Limits.union([mode.features for mode in new.values()] or [blank])
+            devices[name] = {
+                mode: ModeProfile(
+                    (new.get(mode) or old[mode]).windows,
+                    _mixed(network, new[mode].features if mode in new else traffic,
+                           old[mode].features if mode in old else blank),
+                    old[mode].tags if mode in old else {},
+                )
+                for mode in sorted(new | old)
+            }  # fmt: skip
+        return replace(self, devices=devices, habits=other.habits)
 
-    def to_json(self) -> str:
-        """Readable JSON with a checksum over everything else."""
-        body: dict[str, Any] = {
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON and YAML, unsigned. Limits are [low, high, scale], None = open."""
+        return {
             "version": VERSION,
             "schema_id": self.schema_id,
+            "window_s": self.window_s,
             "windows": self.windows,
             "features": list(self.features),
             "tag_columns": list(self.tag_columns),
-            "devices": {d: x.to_dict(self.features) for d, x in sorted(self.devices.items())},
-            "tags": {t: x.to_dict(self.tag_columns) for t, x in sorted(self.tags.items())},
+            "devices": {name: self._device(name) for name in sorted({*self.devices, *self.habits})},
         }
-        return json.dumps({"checksum": _checksum(body), **body}, indent=1)
+
+    def _device(self, name: str) -> dict[str, Any]:
+        modes = {
+            str(mode): {
+                "windows": one.windows,
+                "features": one.features.to_dict(self.features),
+                "tags": {tag: limits.to_dict(self.tag_columns) for tag, limits in sorted(one.tags.items())},
+            }
+            for mode, one in sorted(self.devices.get(name, {}).items())
+        }
+        habits = self.habits.get(name)
+        return {"modes": modes} | ({} if habits is None else {"habits": habits.to_dict()})
+
+    def to_json(self) -> str:
+        """JSON text with version and checksum."""
+        return json.dumps(_signed(self.to_dict()), indent=1) + "\n"
+
+    def to_yaml(self) -> str:
+        """YAML text with version and checksum."""
+        text: str = yaml.dump(
+            _signed(self.to_dict()), Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=110
+        )
+        return text
 
     @classmethod
-    def from_json(cls, text: str, name: str = "profile") -> Profile:
-        """Read it back. ValueError on another version or a checksum that does not fit."""
-        try:
-            body = json.loads(text)
-            checksum, version = body.pop("checksum"), body["version"]
-        except (json.JSONDecodeError, KeyError, AttributeError, TypeError) as error:
-            raise ValueError(f"{name}: not a Cellwatch profile ({error})") from None
-        if version != VERSION:
+    def parse(cls, text: str, name: str = "profile", *, edited: bool = False) -> Profile:
+        """Read JSON or YAML. ValueError names `name`, the place and the fault.
+
+        `edited`: a person changed it on purpose, the checksum is not asked.
+        """
+        body = _read(text, name)
+        if body["version"] != VERSION:
             raise ValueError(
-                f"{name}: profile version {version}, this release reads {VERSION}: commission anew"
+                f"{name}: profile version {body['version']}, this release reads {VERSION}: commission anew"
             )
-        if checksum != _checksum(body):
-            raise ValueError(f"{name}: checksum does not fit: the file was changed or damaged")
-        features, columns = tuple(body["features"]), tuple(body["tag_columns"])
-        return cls(
-            body["schema_id"],
-            features,
-            columns,
-            {d: Limits.from_dict(x, features) for d, x in body["devices"].items()},
-            {t: Limits.from_dict(x, columns) for t, x in body["tags"].items()},
-            body["windows"],
-        )
+        checksum = body.pop("checksum")
+        if not edited and checksum != _checksum(body):
+            raise ValueError(
+                f"{name}: checksum does not fit: the file was changed or damaged "
+                "(`cellwatch profile edit` signs a change made on purpose)"
+            )
+        try:
+            return _profile(body, name)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{name}: not a whole profile: {error!r}") from None
+
+
+def _mixed(network: np.ndarray[Any, Any], traffic: Limits, process: Limits) -> Limits:
+    return Limits(
+        np.where(network, traffic.low, process.low),
+        np.where(network, traffic.high, process.high),
+        np.where(network, traffic.scale, process.scale),
+    )
+
+
+def _signed(body: dict[str, Any]) -> dict[str, Any]:
+    return {"version": body["version"], "checksum": _checksum(body), **body}
 
 
 def _checksum(body: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
-class ProfileBuilder:
-    """Collects benign windows; `build` learns the limits. Windows are kept as arrays, not copies."""
+def _read(text: str, name: str) -> dict[str, Any]:
+    try:
+        body = json.loads(text) if text.lstrip().startswith("{") else yaml.load(text, Loader=_Loader)  # noqa: S506
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{name}: not a Cellwatch profile ({error})") from None
+    except yaml.YAMLError as error:
+        raise ValueError(f"{name}: not a Cellwatch profile ({' '.join(str(error).split())})") from None
+    if not isinstance(body, dict) or "version" not in body or "checksum" not in body:
+        raise ValueError(f"{name}: not a Cellwatch profile")
+    unknown = [key for key in body if key not in _KEYS]
+    if unknown and body["version"] == VERSION:
+        raise ValueError(f"{name}: unknown key {unknown[0]!r}; allowed: {', '.join(_KEYS)}")
+    return body
 
-    def __init__(self, features: tuple[str, ...], tag_columns: tuple[str, ...], margin: float = 0.5) -> None:
-        self.features = features
-        self.tag_columns = tag_columns
-        self.margin = margin
-        self._windows: list[FeatureWindow] = []
 
-    def __len__(self) -> int:
-        return len(self._windows)
+def _profile(body: dict[str, Any], name: str) -> Profile:
+    features, columns = tuple(body["features"]), tuple(body["tag_columns"])
+    devices: dict[str, dict[int, ModeProfile]] = {}
+    habits: dict[str, Habits] = {}
+    for device, data in body["devices"].items():
+        modes = {}
+        for mode, one in data.get("modes", {}).items():
+            where = f"{name}: {device}: mode {mode}"
+            modes[_whole(mode, where)] = ModeProfile(
+                _whole(one["windows"], f"{where}: windows"),
+                Limits.from_dict(one["features"], features, where),
+                {
+                    tag: Limits.from_dict(limits, columns, f"{where}: {tag}")
+                    for tag, limits in one.get("tags", {}).items()
+                },
+            )
+        if modes:
+            devices[device] = modes
+        if "habits" in data:
+            habits[device] = Habits.from_dict(data["habits"])
+    return Profile(
+        str(body["schema_id"]), features, columns, float(body["window_s"]),
+        _whole(body["windows"], f"{name}: windows"), devices, habits,
+    )  # fmt: skip
 
-    def add(self, window: FeatureWindow) -> None:
-        self._windows.append(window)
 
-    def build(self) -> Profile:
-        """Learn. ValueError without a window."""
-        if not self._windows:
-            raise ValueError("no benign window to learn a profile from")
-        devices: dict[str, list[F32]] = {}
-        tags: dict[str, list[F32]] = {}
-        for w in self._windows:
-            for i, device in enumerate(w.devices):
-                devices.setdefault(device, []).append(w.values[i])
-            for i, tag in enumerate(w.tags):
-                if w.devices[w.tag_device[i]] not in w.held:
-                    tags.setdefault(tag, []).append(w.tag_values[i])
-        last = self._windows[-1]
-        window_s = (last.end_ns - last.start_ns) / 1e9
-        silent_s = EVENT_DRIVEN_WINDOWS * window_s
-
-        def learn(rows: list[F32], columns: tuple[str, ...]) -> Limits:
-            values = np.stack(rows)
-            for j, column in enumerate(columns):
-                staleness = column in STALENESS
-                if column in UNJUDGED or (staleness and np.nanmax(values[:, j], initial=0.0) > silent_s):
-                    values[:, j] = np.nan
-            limits = Limits.learn(values, self.margin)
-            # Nothing is ever too fresh, and a sample may come a window later than it used to.
-            fresh = np.array([c in STALENESS for c in columns]) & np.isfinite(limits.scale)
-            low = np.where(fresh, -1e9, limits.low)
-            return replace(limits, low=low, high=np.where(fresh, limits.high + window_s, limits.high))
-
-        return Profile(
-            last.schema_id,
-            self.features,
-            self.tag_columns,
-            {d: learn(rows, self.features) for d, rows in devices.items()},
-            {t: learn(rows, self.tag_columns) for t, rows in tags.items()},
-            len(self._windows),
-        )
+def _whole(value: object, where: str) -> int:
+    try:
+        return int(str(value))
+    except ValueError:
+        raise ValueError(f"{where}: {value!r} is no whole number") from None

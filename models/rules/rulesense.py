@@ -1,42 +1,51 @@
-"""RuleSense: judge a window against the learned limits (DeepSense, section 3.3).
+"""RuleSense: judge windows against the learned limits and further rules (DeepSense, section 3.3).
 
-The paper leaves the rule algorithm open (Algorithm 1 is an image), so this is ours: every feature
-outside its normal range is a violation worth its distance in units of the range, at most
-`POINTS_CAP`; the points of a device decide between ALLOW, SUSPICIOUS and BLOCK.
+The paper leaves the rule algorithm open (Algorithm 1 is an image), so this is ours. A value outside its
+normal range is worth its distance in units of the range; of a group of columns that tell the same story only
+the worst counts, with at most `limit_table.CAP` points; the groups, and what further rules find, add up. The
+points of a device decide between ALLOW, SUSPICIOUS and BLOCK.
+
+| what meets it                | verdict                                                                    |
+|------------------------------|----------------------------------------------------------------------------|
+| NaN                          | breaks no limit: silence and staleness have features of their own          |
+| a device never seen          | SUSPICIOUS when it speaks, else ALLOW                                      |
+| a mode never commissioned    | traffic judged by the limits of all modes together, the process not judged |
+| another schema, other length | ValueError that names both                                                 |
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cellwatch.models.types import Level, LevelScores, Screening, Verdicts, Violation
+from cellwatch.models.rules.evidence import of_feature, of_tag_column
+from cellwatch.models.rules.limit_table import UNKNOWN, LimitTable
+from cellwatch.models.rules.limits import Limits
+from cellwatch.models.rules.profile import Profile
+from cellwatch.models.rules.rule import Rule
+from cellwatch.models.types import (
+    F32,
+    F64,
+    I64,
+    U8,
+    Bool,
+    FeatureWindow,
+    Level,
+    LevelScores,
+    Screening,
+    Verdicts,
+    Violation,
+)
 
-if TYPE_CHECKING:
-    from cellwatch.models.rules.profile import Limits, Profile
-    from cellwatch.models.types import F32, F64, FeatureWindow
-
-POINTS_CAP = 3.0  # one wild feature alone stays SUSPICIOUS
 MIN_PACKETS = 5  # statistics over fewer packets are chance; counts are judged all the same
 MAX_VIOLATIONS = 8  # per device, the gravest first
 # Tag columns worth a limit each; avg, min and max move together, so one of them speaks.
 JUDGED_TAG_COLUMNS = ("avg", "std_deviation", "slope", "good_ratio", "staleness", "zscore", "residual")
-
-# What a violated traffic feature hints at: (category, ATT&CK for ICS technique).
-_HINTS = {
-    "network_ports": ("recon", "T0846"),
-    "network_tcp-flags-rst": ("recon", "T0846"),
-    "network_ips": ("recon", "T0846"),
-    "network_macs": ("recon", "T0846"),
-    "network_packets": ("dos", "T0814"),
-    "network_interval-packets": ("dos", "T0814"),
-    "network_tcp-flags-syn": ("dos", "T0814"),
-    "industrial_new-peers": ("recon", "T0846"),
-    "sensor_": ("fault", ""),
-}
+_ALLOW = np.uint8(Screening.ALLOW)
+_ANY_MODE = -(1 << 40)
 _TRAFFIC = ("network_", "log_", "industrial_")
 
 
@@ -47,56 +56,106 @@ class RuleSettings:
     suspicious_points: float = 1.0
     block_points: float = 6.0
 
-
-def hint(feature: str) -> tuple[str, str]:
-    """Category and technique a violated feature hints at, ("", "") when it cannot tell."""
-    for prefix, found in _HINTS.items():
-        if feature.startswith(prefix):
-            return found
-    return ("", "")
+    def screen(self, points: F64) -> tuple[U8, F32]:
+        """Screening and confidence 0..1 (n,) of the points (n,) of devices."""
+        above = (points >= self.suspicious_points).astype(np.uint8) + (points >= self.block_points)
+        screening: U8 = _ALLOW + above  # SUSPICIOUS and BLOCK are the next ones
+        return screening, (points / (points + self.block_points)).astype(np.float32)
 
 
 class RuleSense:
-    """Judges windows against one profile. A device that the profile does not know is SUSPICIOUS."""
+    """Judges windows against one profile. `rules` add what limits cannot say: protocols, physics ..."""
 
     DETECTOR = "rulesense"
 
-    def __init__(self, profile: Profile, settings: RuleSettings | None = None) -> None:
+    def __init__(
+        self, profile: Profile, settings: RuleSettings | None = None, rules: Sequence[Rule] = ()
+    ) -> None:
         self.profile = profile
         self.settings = settings or RuleSettings()
-        self._tag_columns = np.array([profile.tag_columns.index(c) for c in JUDGED_TAG_COLUMNS])
-        self._sensor = np.array([f.startswith("sensor_") for f in profile.features])
-        self._statistics = np.array(
-            [f.startswith(_TRAFFIC) and not f.endswith("_count") for f in profile.features]
-        )
+        self.rules = tuple(rules)
+        names = profile.features
+        self._sensor: Bool = np.array([f.startswith("sensor_") for f in names])
+        self._traffic: Bool = np.array([f.startswith(_TRAFFIC) for f in names])
+        self._statistics = self._traffic & np.array([not f.endswith("_count") for f in names])
         packets = "network_packets_all_count"
-        self._packets = profile.features.index(packets) if packets in profile.features else None
+        self._packets = names.index(packets) if packets in names else None
+        limits = {(d, m): one.features for d, modes in profile.devices.items() for m, one in modes.items()}
+        for device, modes in profile.devices.items():
+            limits[device, _ANY_MODE] = self._without_process([one.features for one in modes.values()])
+        self._features = LimitTable(names, [of_feature(f) for f in names], limits)
+        judged = np.array([c in JUDGED_TAG_COLUMNS for c in profile.tag_columns])
+        tags = {
+            (tag, mode): Limits(*(np.where(judged, a, np.nan) for a in (one.low, one.high, one.scale)))
+            for modes in profile.devices.values()
+            for mode, of_mode in modes.items()
+            for tag, one in of_mode.tags.items()
+        }
+        self._tags = LimitTable(profile.tag_columns, [of_tag_column(c) for c in profile.tag_columns], tags)
+        self._layout: tuple[object, ...] = ()
+        self._rows = self._tag_rows = np.zeros(0, dtype=np.int64)
+
+    def _without_process(self, parts: list[Limits]) -> Limits:
+        whole = Limits.union(parts)
+        return replace(whole, scale=np.where(self._sensor, np.nan, whole.scale),
+                       low=np.where(self._sensor, np.nan, whole.low),
+                       high=np.where(self._sensor, np.nan, whole.high))  # fmt: skip
+
+    def rows(self, devices: Sequence[str], modes: Sequence[int] = ()) -> I64:
+        """Rows (n,) of the limits for devices in modes (() = all 0), as `judge_many` takes them."""
+        table = self._features
+        found = [
+            row if (row := table.row(device, mode)) != UNKNOWN else table.row(device, _ANY_MODE)
+            for device, mode in zip(devices, modes or (0,) * len(devices), strict=True)
+        ]
+        return np.array(found, dtype=np.int64)
+
+    def judge_many(self, values: F32, rows: I64) -> tuple[F64, U8, F32]:
+        """Points, screening and confidence (n,) of device windows (n, features) against limits alone."""
+        points = self._points(values, rows)
+        return points, *self.settings.screen(points)
+
+    def _points(self, values: F32, rows: I64) -> F64:
+        points = self._features.points(values, rows, self._few(values), self._statistics)
+        unknown = np.flatnonzero(rows == UNKNOWN)
+        if len(unknown):
+            points[unknown] = np.where(self._speaks(values[unknown]), self.settings.suspicious_points, 0.0)
+        return points
 
     def judge(self, window: FeatureWindow) -> Verdicts:
-        """Verdicts for all devices of `window`. ValueError if the window has another schema.
-
-        NaN is not judged: a missing number breaks no limit (silence has features of its own).
-        """
-        if window.schema_id != self.profile.schema_id:
-            raise ValueError(f"profile has schema {self.profile.schema_id}, the window {window.schema_id}")
-        n = len(window.devices)
-        points = np.zeros(n)
-        violations: list[list[tuple[float, Violation]]] = [[] for _ in range(n)]
-        self._features(window, points, violations)
-        self._tags(window, points, violations)
-
-        s = self.settings
-        confidence = (points / (points + s.block_points)).astype(np.float32)
-        screening = np.select(
-            [points >= s.block_points, points >= s.suspicious_points],
-            [Screening.BLOCK, Screening.SUSPICIOUS],
-            Screening.ALLOW,
-        ).astype(np.uint8)
-        kept: list[Violation] = []
-        for i in np.flatnonzero(screening > Screening.ALLOW):
-            ranked = sorted(violations[i], key=lambda pair: -pair[0])
-            kept += [v for _, v in ranked[:MAX_VIOLATIONS]]
-        scores = np.stack([1 - confidence, confidence], axis=1)[:, None, :]
+        """Verdicts for all devices of `window`. ValueError if the window has another schema or length."""
+        self._require_fit(window)
+        rows, tag_rows = self._placed(window)
+        values, tag_values = window.values, window.tag_values
+        if window.held:
+            held = np.isin(np.array(window.devices), window.held)
+            values = values.copy()
+            values[np.ix_(held, self._sensor)] = np.nan
+            tag_rows = np.where(held[window.tag_device], UNKNOWN, tag_rows)
+        points = self._points(values, rows)
+        tag_points = self._tags.points(tag_values, tag_rows)
+        if len(tag_points):
+            points += np.bincount(window.tag_device, tag_points, len(points))
+        found: dict[int, list[tuple[float, Violation]]] = {}  # of rules, which say more than limits do
+        for rule in self.rules:
+            for row, worth, violation in rule.judge(window):
+                points[row] += worth
+                found.setdefault(row, []).append((worth, violation))
+        screening, confidence = self.settings.screen(points)
+        grave = np.flatnonzero(screening > _ALLOW).tolist()
+        violations: list[Violation] = []
+        if grave:
+            broken_tags: dict[int, list[int]] = {}
+            for k in np.flatnonzero(tag_points).tolist():
+                broken_tags.setdefault(int(window.tag_device[k]), []).append(k)
+            for i in grave:
+                limits = self._broken(window, i, values, rows)
+                for k in broken_tags.get(i, ()):
+                    limits += self._broken_tag(window, k, tag_rows)
+                ranked = [*_gravest(found.get(i, [])), *_gravest(limits)]
+                violations += ranked[:MAX_VIOLATIONS]
+        scores = np.empty((len(points), 1, 2), np.float32)
+        scores[:, 0, 1], scores[:, 0, 0] = confidence, 1 - confidence
         return Verdicts(
             "rules",
             window.window_id,
@@ -106,74 +165,83 @@ class RuleSense:
             screening,
             confidence,
             (LevelScores(Level.L1, (self.DETECTOR,), ("benign", "attack"), scores),),
-            tuple(kept),
+            tuple(violations),
         )
 
-    def _features(
-        self, window: FeatureWindow, points: F64, violations: list[list[tuple[float, Violation]]]
-    ) -> None:
-        for i, device in enumerate(window.devices):
-            limits = self.profile.devices.get(device)
-            if limits is None:
-                if window.values[i, 0] > 0 or np.nansum(np.abs(window.values[i])) > 0:
-                    points[i] += self.settings.suspicious_points
-                    violations[i].append((self.settings.suspicious_points, _unknown(device)))
-                continue
-            excess = limits.excess(window.values[i])
-            if device in window.held:
-                excess[self._sensor] = 0.0
-            if self._packets is not None and not window.values[i, self._packets] >= MIN_PACKETS:
-                excess[self._statistics] = 0.0
-            self._collect(
-                i, device, self.profile.features, window.values[i], limits, excess, points, violations
+    def _require_fit(self, window: FeatureWindow) -> None:
+        profile = self.profile
+        if window.schema_id != profile.schema_id:
+            raise ValueError(f"profile has schema {profile.schema_id}, the window {window.schema_id}")
+        length_s = (window.end_ns - window.start_ns) / 1e9
+        if not math.isclose(length_s, profile.window_s, rel_tol=1e-6):
+            raise ValueError(
+                f"profile is of windows of {profile.window_s:g} s, the window has {length_s:g} s"
             )
 
-    def _tags(
-        self, window: FeatureWindow, points: F64, violations: list[list[tuple[float, Violation]]]
-    ) -> None:
-        for k, tag in enumerate(window.tags):
-            i = int(window.tag_device[k])
-            limits = self.profile.tags.get(tag)
-            if limits is None or window.devices[i] in window.held:
-                continue
-            excess = np.zeros(len(self.profile.tag_columns))
-            excess[self._tag_columns] = limits.excess(window.tag_values[k])[self._tag_columns]
-            names = tuple(f"{tag}/{c}" for c in self.profile.tag_columns)
-            self._collect(
-                i, window.devices[i], names, window.tag_values[k], limits, excess, points, violations
-            )
+    def _placed(self, window: FeatureWindow) -> tuple[I64, I64]:
+        """Rows of the window's devices and tags; looked up once as long as the cell stays the same."""
+        layout = (window.devices, window.modes, window.tags, window.tag_device.tobytes())
+        if layout != self._layout:
+            modes = window.modes or (0,) * len(window.devices)
+            self._rows = self.rows(window.devices, modes)
+            found = [
+                self._tags.row(tag, modes[d]) for tag, d in zip(window.tags, window.tag_device, strict=True)
+            ]
+            self._tag_rows = np.array(found, dtype=np.int64)
+            self._layout = layout
+        return self._rows, self._tag_rows
 
-    @staticmethod
-    def _collect(
-        i: int,
-        device: str,
-        names: tuple[str, ...],
-        values: F32,
-        limits: Limits,
-        excess: F64,
-        points: F64,
-        violations: list[list[tuple[float, Violation]]],
-    ) -> None:
-        worth = np.minimum(excess, POINTS_CAP)
-        points[i] += worth.sum()
-        for j in np.flatnonzero(worth):
-            category, attack_id = ("fault", "") if "/" in names[j] else hint(names[j])
-            violations[i].append(
-                (
-                    float(excess[j]),
-                    Violation(
-                        device,
-                        names[j],
-                        float(values[j]),
-                        float(limits.low[j]),
-                        float(limits.high[j]),
-                        "limit",
-                        category,
-                        attack_id,
-                    ),
-                )
-            )
+    def _few(self, values: F32) -> Bool | None:
+        if self._packets is None:
+            return None
+        few: Bool = ~(values[:, self._packets] >= MIN_PACKETS)
+        return few
+
+    def _speaks(self, values: F32) -> Bool:
+        said: Bool = (np.nan_to_num(values[:, self._traffic]) != 0).any(axis=1)
+        return said
+
+    def _broken(self, window: FeatureWindow, i: int, values: F32, rows: I64) -> list[tuple[float, Violation]]:
+        """Violated limits of features of a device, with their worth."""
+        device, row = window.devices[i], rows[i : i + 1]
+        if row[0] == UNKNOWN:
+            nan = math.nan
+            unknown = Violation(device, "device", nan, nan, nan, "unknown-device", "", "")
+            return [(self.settings.suspicious_points, unknown)] if self._speaks(values[i : i + 1])[0] else []
+        few = self._few(values[i : i + 1])
+        passed = self._statistics if few is not None and few[0] else None
+        return _explained(self._features, device, "", values[i : i + 1], row, passed)
+
+    def _broken_tag(self, window: FeatureWindow, k: int, tag_rows: I64) -> list[tuple[float, Violation]]:
+        device, part = window.devices[int(window.tag_device[k])], slice(k, k + 1)
+        return _explained(self._tags, device, f"{window.tags[k]}/", window.tag_values[part], tag_rows[part])
 
 
-def _unknown(device: str) -> Violation:
-    return Violation(device, "device", math.nan, math.nan, math.nan, "unknown-device", "", "")
+def _gravest(found: list[tuple[float, Violation]]) -> list[Violation]:
+    return [violation for _, violation in sorted(found, key=lambda pair: -pair[0])]
+
+
+def _explained(
+    table: LimitTable, device: str, prefix: str, values: F32, row: I64, passed: Bool | None = None
+) -> list[tuple[float, Violation]]:
+    """The gravest broken limits of one row of values (1, c), but for the columns `passed` (c,)."""
+    excess = table.excess(values, row)[0]
+    if passed is not None:
+        excess[passed] = 0.0
+    worst = np.argsort(-excess, kind="stable")[: min(MAX_VIOLATIONS, np.count_nonzero(excess))]
+    numbers = (excess[worst], values[0, worst], table.low[row[0], worst], table.high[row[0], worst])
+    found = []
+    for j, far, seen, low, high in zip(worst.tolist(), *(part.tolist() for part in numbers), strict=True):
+        evidence = table.evidence[j]
+        violation = Violation(
+            device,
+            prefix + table.columns[j],
+            seen,
+            low,
+            high,
+            "limit",
+            evidence.category,
+            evidence.attack_id,
+        )
+        found.append((far, violation))
+    return found

@@ -1,0 +1,126 @@
+"""Learning a profile: from a running cell in its commissioning period, or from a table of windows."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cellwatch.models.features.schema import default_schema
+from cellwatch.models.features.tags import TAG_COLUMNS
+from cellwatch.models.rules.profile import Profile
+from cellwatch.models.rules.profile_builder import ProfileBuilder
+from cellwatch.nodes.config import ConfigError
+from cellwatch.nodes.window_table import read
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from cellwatch.nodes.config import CellConfig
+    from cellwatch.nodes.runner import CellRun
+
+MIN_WINDOWS = 20  # fewer say next to nothing about what is normal
+TAIL_WINDOWS = 5  # after the period: the first window that is judged makes the profile be written
+
+
+def commission_table(data: Path, since: float, until: float, margin: float) -> Profile:
+    """Learn from the benign windows of a share of a table's time. ValueError says why it cannot."""
+    table = read(data).part(since, until)
+    if table.attack is not None:
+        if table.attack.all():
+            raise ValueError(f"{data}: every window is labelled as an attack: nothing to learn from")
+        table = table.where(~table.attack)
+    builder = ProfileBuilder(default_schema().names, TAG_COLUMNS, margin)
+    for window in table.windows():
+        builder.add(window)
+    return builder.build()
+
+
+def commission_cell(
+    config: Path, minutes: float, plant: str | None, margin: float, out: Path, console: Console
+) -> Profile:
+    """Run a cell in its commissioning period and take the profile that it learns.
+
+    The baseline of its tags, without which the profile says nothing about the process, is written beside
+    `out`. A real cell (plant none) keeps both and judges by them from now on. ValueError, or RuntimeError of
+    the runner, says what is in the way.
+    """
+    from cellwatch.nodes.runner import CellRun, RunOptions, home
+    from cellwatch.nodes.start import checked
+    from cellwatch.nodes.warm import ensure_compiled
+
+    cell = checked(config, plant, RunOptions())
+    cell = _quiet(
+        replace(cell, rules=replace(cell.rules, margin=margin), record=replace(cell.record, influx=""))
+    )
+    if minutes * 60 < MIN_WINDOWS * cell.window_s:
+        least = MIN_WINDOWS * cell.window_s / 60
+        raise ConfigError(
+            f"--minutes {minutes:g}: windows of {cell.window_s:g} s need {least:g} minutes at least"
+        )
+    ensure_compiled(home(), console)
+    options = RunOptions(duration_s=minutes * 60 + TAIL_WINDOWS * cell.window_s)
+    run = CellRun(
+        cell, options, lambda text: console.print(text, style="yellow", markup=False, soft_wrap=True)
+    )
+    before = {s: signal.signal(s, lambda *_: run.stopping.set()) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        return _learn(run, minutes * 60, out, console)
+    finally:
+        with console.status("shutting down"):
+            run.shutdown()
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+def _learn(run: CellRun, seconds: float, out: Path, console: Console) -> Profile:
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    with console.status("starting the cell"):
+        run.prepare()
+        run.commissioning_s = seconds
+        files = run.artifacts(None)
+        learned = [Path(files.baseline_file), Path(files.profile_file)]
+        for old in learned:
+            old.unlink(missing_ok=True)
+        run.launch(files)
+
+    def tick(elapsed: float) -> None:
+        bar.update(task, completed=elapsed)
+        if all(path.is_file() for path in learned):
+            run.stopping.set()
+
+    columns = (TextColumn("learning what is normal"), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=seconds)
+        run.run(tick)
+    missing = [path for path in learned if not path.is_file()]
+    if missing:
+        raise RuntimeError(
+            f"stopped before the {seconds:g} s of the commissioning were over: no profile was learned"
+        )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    (out.parent / f"{out.stem}.baseline.json").write_bytes(learned[0].read_bytes())
+    return Profile.parse(learned[1].read_text(encoding="utf-8"), str(learned[1]))
+
+
+def _quiet(cell: CellConfig) -> CellConfig:
+    """The cell on a plant in which nothing goes wrong. ConfigError when its scenario says otherwise."""
+    from cellwatch.plc_sim.scenario import ScenarioError, load
+
+    kind, _, what = cell.plant.partition(":")
+    if kind == "replay":
+        raise ConfigError(f"plant '{cell.plant}': a recording may hold incidents; use sim:SCENARIO or none")
+    if kind != "sim":
+        return cell
+    try:
+        incidents = load(what).incidents if what else ()
+    except ScenarioError as error:
+        raise ConfigError(str(error)) from None
+    if incidents:
+        raise ConfigError(
+            f"scenario '{what}' has incidents, and what goes wrong must not be learned as normal: "
+            "use sim:quiet or another one without"
+        )
+    return cell if what else replace(cell, plant="sim:quiet")

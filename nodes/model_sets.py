@@ -1,0 +1,56 @@
+"""Which models a cell is watched with.
+
+Those that its registry serves, else those that came with this release, else, for the small simulated site,
+ones that are learnt now.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cellwatch.models.features.schema import default_schema
+from cellwatch.models.registry.bundle import MANIFEST
+from cellwatch.models.registry.keys import Keys
+from cellwatch.models.registry.model_set import ModelSet, open_set
+from cellwatch.models.registry.registry import POINTER
+from cellwatch.nodes.config import CellConfig, ConfigError
+from cellwatch.plc_sim.scenario import ScenarioError
+from cellwatch.plc_sim.scenario import load as load_scenario
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def for_cell(cell: CellConfig, home: Path, shipped: Path, console: Console) -> ModelSet | None:
+    """The models of a cell; None: it has none, the ensemble abstains and the rules learn at the start.
+
+    `home` holds what was trained here (models/SITE) and the keys, `shipped` what came with the release.
+    ConfigError if the cell file names models that cannot be used.
+    """
+    keys, schema_id = Keys(home / "keys"), default_schema().schema_id
+    if cell.ensemble.models:
+        try:
+            return open_set(Path(cell.ensemble.models), keys, schema_id, cell.window_s)
+        except ValueError as error:
+            raise ConfigError(f"ensemble: models: {error}") from None
+    kind, _, what = cell.plant.partition(":")
+    if kind != "sim":
+        return None
+    try:
+        site = load_scenario(what or "demo").site
+    except ScenarioError as error:
+        raise ConfigError(str(error)) from None
+    local = home / "models" / site
+    for folder, mark in ((local, POINTER), (shipped / site, MANIFEST)):
+        if (folder / mark).exists():
+            try:
+                return open_set(folder, keys, schema_id, cell.window_s)
+            except ValueError as error:
+                console.print(f"models are left out: {error}", style="yellow", highlight=False)
+    from cellwatch.nodes import training
+
+    if site != training.SITE or cell.window_s != training.WINDOW_S:
+        return None
+    folder = training.ensure_trained(home / "models", console)
+    return open_set(folder, keys, schema_id, cell.window_s)
