@@ -78,6 +78,7 @@ setup(
         "asyncua~=2.1",
         "cryptography>=44",
         "influxdb-client~=1.50",
+        "joblib>=1.4",
         "matplotlib>=3.9,<4",
         "numba>=0.61,<1",
         "numpy>=2.2.5,<3",
@@ -87,11 +88,10 @@ setup(
         "rich>=13",
         "setproctitle>=1.3",
         "typer>=0.15",
-        # training at first start and the export to ONNX
+        # training and the export to ONNX
         "onnx>=1.18",
-        "onnxmltools~=1.16",
         "scikit-learn>=1.6,<2",
-        "skl2onnx~=1.20",
+        "scipy>=1.14,<2",
         "torch==2.13.0",  # exact: any other release may fetch gigabytes of CUDA
     ],
     extras_require={
@@ -104,16 +104,18 @@ setup(
         "sim": ["paho-mqtt~=2.1", "pymodbus~=3.16"],
         "ros-wheels": ROS_WHEELS,
         "test": [
+            "distributed>=2025.1",
             "hypothesis>=6.100",
             "mypy~=2.4",
             "pytest>=8.3,<10",
             "rosbags~=0.11",
             "ruff~=0.17.6",  # the rules grow with each release
-            "scipy>=1.14,<2",
             "setuptools>=70.1",
             "types-PyYAML",
             "types-psutil",
         ],
+        # training on more than one machine: `cellwatch train --engine dask://... | ray://...`
+        "cluster": ["distributed>=2025.1", "ray>=2.40"],
         "soak": ["atheris~=3.0"],
     },
     entry_points={

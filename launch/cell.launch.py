@@ -17,7 +17,7 @@ from rich.console import Console
 from cellwatch.nodes.cell import namespace, node_table, write_params
 from cellwatch.nodes.cli import config_path
 from cellwatch.nodes.runner import CellRun, RunOptions
-from cellwatch.nodes.start import checked, trained_folder
+from cellwatch.nodes.start import checked, models_for
 from launch import LaunchContext, LaunchDescription
 
 PLANT_STARTS_S = 10.0  # launch has no word for "all nodes are active", so the scenario waits this long
@@ -30,11 +30,11 @@ def _setup(context: LaunchContext) -> list[object]:
     options = RunOptions(arm=argument("arm").lower() == "true", seed=int(argument("seed")))
     cell = checked(config_path(argument("config")), argument("plant") or None, options)
     console = Console(stderr=True)
-    trained = trained_folder(cell, console)
+    models = models_for(cell, console)
     run = CellRun(cell, options, console.print)
     run.prepare()
     table = node_table(
-        run.cell, run.artifacts(trained), armed=options.arm, commissioning_s=run.commissioning_s
+        run.cell, run.artifacts(models), armed=options.arm, commissioning_s=run.commissioning_s
     )
     place = namespace(run.cell)
     actions: list[object] = [

@@ -2,6 +2,7 @@
 
 Subscribes  /diagnostics, and every topic of the cell for the ledger of the run
 Publishes   labels: ground truth, where the host knows it (a simulated or replayed plant)
+            heartbeat: without it no command is written
 Calls       <node>/change_state of each managed node
 Parameters  nodes: their names, sinks first
 
@@ -22,6 +23,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.node import Node
+from std_msgs.msg import Header
 
 from cellwatch.models.types import Incident
 from cellwatch.nodes.report import Ledger
@@ -33,6 +35,7 @@ TRANSITION_TIMEOUT_S = 5.0
 QUESTION_TIMEOUT_S = 0.3
 SILENCE_S = 4.0
 RETRY_S = 1.0
+HEARTBEAT_S = 0.5
 
 
 @dataclass
@@ -82,6 +85,8 @@ class CellManagerNode(Node):
         self.held: set[str] = set()  # nodes that stay inactive for now
         self._labels = self.create_publisher(m.Label, "labels", qos.TOPICS["labels"])
         self.create_timer(0.02, self._advance_all)
+        self._heartbeat = self.create_publisher(Header, "heartbeat", qos.TOPICS["heartbeat"])
+        self.create_timer(HEARTBEAT_S, self._beat)
         self.create_subscription(DiagnosticArray, "/diagnostics", self._diagnostics, qos.DIAGNOSTICS)
         self._listen()
 
@@ -98,7 +103,10 @@ class CellManagerNode(Node):
             (m.ActuatorCommand, "commands", lambda _: led.on_command()),
             (m.ActuatorResult, "command_results", lambda x: led.on_result(convert.result(x))),
         ):
-            self.create_subscription(kind, topic, callback, qos.TOPICS[topic])
+            self.create_subscription(kind, topic, callback, qos.heard(topic))
+
+    def _beat(self) -> None:
+        self._heartbeat.publish(Header(stamp=convert.time_msg(time.time_ns()), frame_id=self.get_name()))
 
     # What the host asks ------------------------------------------------------
     @property

@@ -14,7 +14,14 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from cellwatch.nodes.alarms_command import alarms
+from cellwatch.nodes.audit_command import audit
 from cellwatch.nodes.features_command import features
+from cellwatch.nodes.profile_command import commission, profile
+from cellwatch.nodes.registry_command import registry
+from cellwatch.nodes.response_command import response
+from cellwatch.nodes.rules_command import rules
+from cellwatch.nodes.train_command import add_to
 
 app = typer.Typer(
     help="Cellwatch watches a factory cell and acts on what it sees.",
@@ -23,6 +30,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(features, name="features")
+app.add_typer(alarms, name="alarms")
+app.add_typer(response, name="response")
+app.add_typer(audit, name="audit")
+app.add_typer(registry, name="registry")
+app.command()(commission)
+app.add_typer(profile, name="profile")
+app.add_typer(rules, name="rules")
+add_to(app)  # train, evaluate, models
 err = Console(stderr=True)
 out = Console()
 

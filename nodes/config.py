@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import types
 import typing
@@ -11,6 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+from cellwatch.models.response.alarms import AlarmSettings
+from cellwatch.models.response.interlocks import InterlockSettings
+from cellwatch.models.response.policy import parse_rule
+from cellwatch.models.rules.rule_file import RuleFile
 
 
 class ConfigError(ValueError):
@@ -47,6 +53,15 @@ class TapConfig:
 
 
 @dataclass(frozen=True)
+class EnsembleConfig:
+    """The models and who serves them; see `cellwatch.nodes.ensemble_node`."""
+
+    models: str = ""  # folder of a registry or a bundle; empty: those of the simulated site
+    budget_s: float = 0.2  # time for one window; a model that is late abstains
+    replicas: int = 1  # nodes that share the devices
+
+
+@dataclass(frozen=True)
 class FusionConfig:
     """See `cellwatch.models.fusion.fusion.FusionSettings`."""
 
@@ -63,18 +78,35 @@ class RulesConfig:
     suspicious_points: float = 1.0
     block_points: float = 6.0
     margin: float = 0.5
+    rules_file: str = ""  # limits, physics and rules of the user (docs/rule-language.md)
 
 
 @dataclass(frozen=True)
 class ResponseConfig:
-    """When a device is BLOCKed in one of the categories, set the tag to the value."""
+    """One rule of the response; see `cellwatch.models.response.policy.parse_rule`."""
 
-    tag: str
-    value: float
+    action: str
+    decision: str = "block"
     categories: list[str] = field(default_factory=lambda: ["*"])
     devices: list[str] = field(default_factory=lambda: ["*"])
+    tag: str = ""
+    method: str = ""
+    value: float = 1.0
+    range: list[float] = field(default_factory=list)
+    revert: float = math.nan
+    revert_method: str = ""
     hold_s: float = 60.0
     valid_for_s: float = 2.0
+    priority: str = ""
+
+
+@dataclass(frozen=True)
+class PolicyFile:
+    """A file of its own for the response."""
+
+    response: list[ResponseConfig]
+    interlocks: InterlockSettings = field(default_factory=InterlockSettings)
+    alarms: AlarmSettings = field(default_factory=AlarmSettings)
 
 
 @dataclass(frozen=True)
@@ -98,24 +130,21 @@ class CellConfig:
     devices: dict[str, str] = field(default_factory=dict)  # MAC -> name
     tap: TapConfig = field(default_factory=TapConfig)
     rules: RulesConfig = field(default_factory=RulesConfig)
+    ensemble: EnsembleConfig = field(default_factory=EnsembleConfig)
     fusion: FusionConfig = field(default_factory=FusionConfig)
     response: list[ResponseConfig] = field(default_factory=list)
+    response_file: str = ""  # instead of the three: a file with these keys
+    interlocks: InterlockSettings = field(default_factory=InterlockSettings)
+    alarms: AlarmSettings = field(default_factory=AlarmSettings)
     record: RecordConfig = field(default_factory=RecordConfig)
 
 
 def load(path: Path) -> CellConfig:
     """Read and check a cell file. Paths in it are relative to the file."""
-    try:
-        data = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such cell file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"line {mark.line + 1}: " if mark else ""
-        raise ConfigError(f"{path}: {where}not YAML: {getattr(error, 'problem', error)}") from None
-    cell: CellConfig = _build(CellConfig, data, str(path))
+    cell: CellConfig = _build(CellConfig, _yaml(path, "cell file"), str(path))
+    if cell.response_file:
+        cell = _with_policy(cell, path)
+    _check_response(cell.response, str(path))
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", cell.cell):
         raise ConfigError(
             f"{path}: cell: '{cell.cell}' must be letters, digits, - and _, beginning with a letter"
@@ -139,7 +168,60 @@ def load(path: Path) -> CellConfig:
             if not Path(file).is_file():
                 raise ConfigError(f"{path}: plcs: {plc.name}: {key}: no such file: {file}")
         plcs.append(dataclasses.replace(plc, **files))
-    return dataclasses.replace(cell, plcs=plcs)
+    rules = cell.rules
+    if rules.rules_file:
+        rules = dataclasses.replace(rules, rules_file=_rule_file(path, rules.rules_file))
+    ensemble = cell.ensemble
+    if not 1 <= ensemble.replicas <= 16:
+        raise ConfigError(f"{path}: ensemble: replicas: {ensemble.replicas} is not 1 to 16")
+    if ensemble.models:
+        ensemble = dataclasses.replace(ensemble, models=str((path.parent / ensemble.models).resolve()))
+    return dataclasses.replace(cell, plcs=plcs, rules=rules, ensemble=ensemble)
+
+
+def _yaml(path: Path, what: str) -> object:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such {what}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}: " if mark else ""
+        raise ConfigError(f"{path}: {where}not YAML: {getattr(error, 'problem', error)}") from None
+
+
+def _with_policy(cell: CellConfig, path: Path) -> CellConfig:
+    """The cell with the rules, interlocks and alarms of its policy file."""
+    if cell.response:
+        raise ConfigError(f"{path}: response_file: give it or response, not both")
+    file = (path.parent / cell.response_file).resolve()
+    policy: PolicyFile = _build(PolicyFile, _yaml(file, "policy file"), str(file))
+    _check_response(policy.response, str(file))
+    return dataclasses.replace(
+        cell, response=policy.response, interlocks=policy.interlocks, alarms=policy.alarms
+    )
+
+
+def _check_response(rules: list[ResponseConfig], where: str) -> None:
+    for i, rule in enumerate(rules):
+        try:
+            parse_rule(dataclasses.asdict(rule))
+        except ValueError as error:
+            raise ConfigError(f"{where}: response[{i}]: {error}") from None
+
+
+def _rule_file(cell: Path, name: str) -> str:
+    """Absolute path of a rule file, which must be in order."""
+    path = (cell.parent / name).resolve()
+    try:
+        RuleFile.parse(path.read_text(encoding="utf-8"), str(path))
+    except OSError as error:
+        raise ConfigError(f"{cell}: rules: rules_file: {path}: {error.strerror}") from None
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    return str(path)
 
 
 def _build(kind: Any, data: object, where: str) -> Any:
@@ -157,7 +239,10 @@ def _build(kind: Any, data: object, where: str) -> Any:
             if name not in data and not optional:
                 raise ConfigError(f"{where}: key '{name}' is missing")
         values = {str(k): _build(hints[str(k)], v, f"{where}: {k}") for k, v in data.items()}
-        return kind(**values)  # type: ignore[operator]
+        try:
+            return kind(**values)  # type: ignore[operator]
+        except ValueError as error:  # values that do not fit together
+            raise ConfigError(f"{where}: {error}") from None
     origin = typing.get_origin(kind)
     if origin is list:
         if not isinstance(data, list):

@@ -29,8 +29,6 @@ PACKAGES = (
     "numpy",
     "scikit-learn",
     "onnx",
-    "skl2onnx",
-    "onnxmltools",
     "influxdb-client",
     "typer",
     "rich",

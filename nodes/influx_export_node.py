@@ -13,6 +13,7 @@ from pathlib import Path
 from cellwatch_msgs import msg as m
 
 from cellwatch.models.features.schema import default_schema
+from cellwatch.models.types import Alarm
 from cellwatch.nodes.drivers import line_protocol as lp
 from cellwatch.nodes.drivers.store import Recorder, RecorderSettings
 from cellwatch.nodes.ros import convert
@@ -43,6 +44,7 @@ class InfluxExportNode(CellNode):
         self.encoders: dict[str, lp.TagEncoder] = {}
         self.early: deque = deque(maxlen=200)  # batches that came before their catalogue
         self.unnamed = 0
+        self.recorded: dict[str, Alarm] = {}  # alarms as last recorded
         record = self._record
         self.subscribe(m.TagCatalog, "tag_catalog", self._catalog)
         self.subscribe(m.TagBatch, "tags", self._tags)
@@ -50,7 +52,7 @@ class InfluxExportNode(CellNode):
         self.subscribe(
             m.FeatureWindow, "features", lambda x: record(lp.feature_lines(convert.features(x), self.columns))
         )
-        for source in ("rules", "ensemble"):
+        for source in ("rules", "ensemble", "limits"):
             self.subscribe(
                 m.VerdictArray, f"verdicts/{source}", lambda x: record(lp.verdict_lines(convert.verdicts(x)))
             )
@@ -60,10 +62,18 @@ class InfluxExportNode(CellNode):
         self.subscribe(
             m.ActuatorResult, "command_results", lambda x: record(lp.command_lines(convert.result(x)))
         )
+        self.subscribe(m.AlarmArray, "alarms", self._alarms)
         self.subscribe(m.Label, "labels", lambda x: record(lp.label_lines(convert.label(x))))
 
     def _record(self, lines: bytes) -> None:
         self.recorder.append(lines)
+
+    def _alarms(self, msg: m.AlarmArray) -> None:
+        """Record the alarms that changed since they were last recorded."""
+        news = [a for a in convert.alarms(msg) if self.recorded.get(a.key) != a]
+        self.recorded.update((a.key, a) for a in news)
+        if news:
+            self._record(lp.alarm_lines(news))
 
     def _catalog(self, msg: m.TagCatalog) -> None:
         self.encoders[msg.header.frame_id] = lp.TagEncoder(convert.catalog(msg))

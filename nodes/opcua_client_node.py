@@ -2,7 +2,7 @@
 
 Publishes   tags (TagBatch), tag_catalog (latched), tag_snapshot (last values once a second, latched),
             command_results (ActuatorResult)
-Subscribes  commands (ActuatorCommand)
+Subscribes  commands (ActuatorCommand); heartbeat and response_state, without which nothing is written
 Services    ~/set_armed (SetArmed)
 Parameters  plc, endpoint, security, user, tag_map, armed, audit_file ... (see `Params`)
 
@@ -16,10 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from cellwatch_msgs.msg import ActuatorCommand, ActuatorResult, TagBatch, TagCatalog
+from cellwatch_msgs.msg import ActuatorCommand, ActuatorResult, ResponseState, TagBatch, TagCatalog
 from cellwatch_msgs.srv import SetArmed
+from std_msgs.msg import Header
 
 from cellwatch.models import types as t
+from cellwatch.models.response.interlocks import Supervision, owner
 from cellwatch.models.types import LinkState
 from cellwatch.nodes.drivers.audit_log import AuditLog
 from cellwatch.nodes.drivers.opcua_link import OpcuaLink
@@ -55,6 +57,10 @@ class Params:
     only_plc: bool = param(
         False, "the cell has no other PLC, so a command for an unknown tag is refused here"
     )
+    dead_man_s: float = param(
+        0.0, "silence of the supervisor after which nothing is written; 0: no supervisor", unit="s",
+        low=0.0, high=3600.0,
+    )  # fmt: skip
     audit_file: str = param(
         "", "append-only log of every command; empty: none, and then nothing is ever written"
     )
@@ -119,10 +125,14 @@ class OpcuaClientNode(CellNode):
         kept = Path(p.armed_file)
         self.armed = kept.read_text() == "armed" if p.armed_file and kept.exists() else p.armed
         self.link.live_armed = lambda: self.armed
+        self.supervision = Supervision(p.dead_man_s)
+        self.link.live_objection = self._objection
         self.pub = self.publisher(TagBatch, "tags")
         self.catalog_pub = self.publisher(TagCatalog, "tag_catalog")
         self.results = self.publisher(ActuatorResult, "command_results")
         self.subscribe(ActuatorCommand, "commands", self._command)
+        self.subscribe(Header, "heartbeat", self._beat)
+        self.subscribe(ResponseState, "response_state", self._taken)
         self._service = self.create_service(SetArmed, "~/set_armed", self._set_armed)
         self.snapshot_pub = self.publisher(TagBatch, "tag_snapshot")
         self._last = Snapshot(p.plc)
@@ -162,12 +172,26 @@ class OpcuaClientNode(CellNode):
 
     def _command(self, msg: ActuatorCommand) -> None:
         command = convert.command(msg)
-        known = self._catalog is not None and command.tag in {tag.name for tag in self._catalog.tags}
+        names = {tag.name for tag in self._catalog.tags} if self._catalog is not None else set()
+        known = command.tag in names or command.tag in self.link.methods
         if self.active and known:
             self.link.submit(command, armed=self.armed)
         elif self.params.only_plc:
             self._refuse(command, f"{self.params.plc} has no tag {command.tag}, or was never connected")
         # else it is another PLC's tag
+
+    def _beat(self, msg: Header) -> None:
+        self.supervision.dead_man.beat(convert.time_ns(msg.stamp), time.monotonic_ns())
+
+    def _taken(self, msg: ResponseState) -> None:
+        self.supervision.take(msg.overridden, msg.maintenance)
+
+    def _objection(self, command: t.Command) -> str:
+        """Asked by the link's thread, at the last moment before a write."""
+        tags = self._catalog.tags if self._catalog is not None else ()
+        device = next((tag.device for tag in tags if tag.name == command.tag), "")
+        names = (command.tag, command.device, owner(command.tag, device))
+        return self.supervision.objection(names, time.monotonic_ns())
 
     def _refuse(self, command: t.Command, why: str) -> None:
         result = t.CommandResult(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from cellwatch.models.detectors.detector import Kind
-from cellwatch.models.detectors.network import Network, Training
+from cellwatch.models.detectors.network import USUAL, Network, Training
 
 if TYPE_CHECKING:
     import torch
@@ -36,7 +36,7 @@ class AutoEncoder(Network):
         hidden: int = 150,
         code: int = 24,
         share: float = 0.5,
-        training: Training = Training(),
+        training: Training = USUAL,
     ) -> None:
         super().__init__(classes, seed, hidden, training)
         self.code = code
@@ -50,7 +50,8 @@ class AutoEncoder(Network):
     def _loss(
         self, net: torch.nn.Module, x: torch.Tensor, y: torch.Tensor, weight: torch.Tensor
     ) -> torch.Tensor:
-        _, error = net.residual(x)
+        _, error = cast("Reconstructing", net).residual(x)
         benign = (y == 0).float().unsqueeze(1)
         amiss = (benign * error.square()).sum() / (benign.sum() * x.shape[1]).clamp_min(1.0)
-        return super()._loss(net, x, y, weight) + self.share * amiss
+        loss: torch.Tensor = super()._loss(net, x, y, weight) + self.share * amiss
+        return loss

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from cellwatch.models.detectors.network import Network, Training
+from cellwatch.models.detectors.network import USUAL, Network, Training
 
 if TYPE_CHECKING:
     import torch
@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 class BiLSTM(Network):
     """One LSTM layer forwards and one backwards over the last windows.
 
-    Graves and Schmidhuber, Framewise Phoneme Classification with Bidirectional LSTM, Neural Networks 18, 2005.
+    Graves and Schmidhuber, Framewise Phoneme Classification with Bidirectional LSTM, Neural
+    Networks 18, 2005.
 
     hidden: values of the state of each direction.
     """
@@ -21,7 +22,7 @@ class BiLSTM(Network):
     NAME: ClassVar[str] = "BiLSTM"
 
     def __init__(
-        self, classes: tuple[str, ...], seed: int = 0, *, hidden: int = 40, training: Training = Training()
+        self, classes: tuple[str, ...], seed: int = 0, *, hidden: int = 40, training: Training = USUAL
     ) -> None:
         super().__init__(classes, seed, hidden, training)
 

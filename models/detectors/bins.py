@@ -18,8 +18,11 @@ class Bins:
 
     @classmethod
     def fit(cls, x: F32, bins: int) -> Bins:
-        """At most `bins` bins a column: half of the cuts lie at quantiles of the rows, half at quantiles of
-        the distinct values, so that rare values far out are told apart as well. At most 256."""
+        """At most `bins` bins a column, 256 of them at most.
+
+        Half of the cuts lie at quantiles of the rows, half at quantiles of the distinct values, so that rare
+        values far out are told apart as well.
+        """
         part = np.linspace(0, 1, bins // 2 + 1)[1:-1]
         cuts = []
         for column in x.T:

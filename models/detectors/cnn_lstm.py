@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from cellwatch.models.detectors.network import Network, Training
+from cellwatch.models.detectors.network import USUAL, Network, Training
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +23,7 @@ class CNNLSTM(Network):
     NAME: ClassVar[str] = "CNNLSTM"
 
     def __init__(
-        self, classes: tuple[str, ...], seed: int = 0, *, hidden: int = 64, training: Training = Training()
+        self, classes: tuple[str, ...], seed: int = 0, *, hidden: int = 64, training: Training = USUAL
     ) -> None:
         super().__init__(classes, seed, hidden, training)
 

@@ -41,7 +41,12 @@ class DecisionTree:
         self.bins = bins
 
     def fit(
-        self, x: F32, y: I64, *, validation: Labelled | None = None, progress: Progress | None = None
+        self,
+        x: F32,
+        y: I64,
+        *,
+        validation: Labelled | None = None,  # noqa: ARG002
+        progress: Progress | None = None,
     ) -> None:
         """`validation` is not needed: the number of leaves bounds the tree."""
         from sklearn.tree import DecisionTreeClassifier

@@ -15,7 +15,7 @@ LEVELS = 127
 
 
 def to_grid(weights: F32, over: tuple[int, ...]) -> tuple[NDArray[np.int8], F32]:
-    """Integers -127..127, and the scale shared by all weights along the axes `over`: their product is `weights`."""
+    """Integers -127..127 and the scale that weights along the axes `over` share."""
     top = np.abs(weights).max(axis=over, keepdims=True, initial=0.0)
     scale = (np.where(top > 0, top, 1.0) / LEVELS).astype(np.float32)
     return np.rint(weights / scale).astype(np.int8), scale

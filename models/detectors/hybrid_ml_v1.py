@@ -35,7 +35,12 @@ class HybridMLV1:
         self._members: tuple[Member, ...] = ()
 
     def fit(
-        self, x: F32, y: I64, *, validation: Labelled | None = None, progress: Progress | None = None
+        self,
+        x: F32,
+        y: I64,
+        *,
+        validation: Labelled | None = None,  # noqa: ARG002
+        progress: Progress | None = None,
     ) -> None:
         """`validation` is not needed: the vote has no weights to learn."""
         self._width = x.shape[1]

@@ -20,7 +20,8 @@ class HybridMLV2:
     """A second model learns how far to trust XGB, RandomForest and LogReg in each class.
 
     DeepSense names hybridML_V2 and defines it not; this is stacking (Wolpert, Stacked Generalization, Neural
-    Networks 5, 1992) on class probabilities (Ting and Witten, Issues in Stacked Generalization, JAIR 10, 1999).
+    Networks 5, 1992) on class probabilities (Ting and Witten, Issues in Stacked Generalization, JAIR 10,
+    1999).
     The second model is a softmax of b_c + sum over members of w_mc log p_mc, learnt from probabilities for
     rows the members had not seen: of two folds, cut into blocks of neighbouring rows, each is judged by
     members of the other. Then the members learn again from all rows.
@@ -42,7 +43,12 @@ class HybridMLV2:
         self._members: tuple[Member, ...] = ()
 
     def fit(
-        self, x: F32, y: I64, *, validation: Labelled | None = None, progress: Progress | None = None
+        self,
+        x: F32,
+        y: I64,
+        *,
+        validation: Labelled | None = None,  # noqa: ARG002
+        progress: Progress | None = None,
     ) -> None:
         """`validation` is not needed: the folds take its place."""
         self._width = x.shape[1]

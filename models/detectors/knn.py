@@ -13,18 +13,18 @@ from cellwatch.models.detectors.points import Points
 from cellwatch.models.detectors.subsample import subsample
 from cellwatch.models.types import F32, I64
 
-TINY = np.float32(1e-3)
-FAR = np.float32(8)  # coordinates end here, so that float32 distances stay exact
-SOFT = np.float32(0.25)  # added to squared distances: closer than its root is the same place
+FAR = np.float32(6)  # coordinates end here, so that float32 distances stay exact
+NEAR = np.float32(1)  # added to the squared reach: what lies this close is the same place
 FLOOR = np.float32(1e-3)  # a class without a neighbour is unlikely, not impossible
 
 
 class KNN:
     """Weighted vote of the nearest of a fixed number of kept rows, along discriminant and principal axes.
 
-    Cover and Hart, Nearest Neighbor Pattern Classification, 1967; a neighbour counts (d_k - d) / (d_k - d_1)
-    (Dudani, The Distance-Weighted k-Nearest-Neighbor Rule, 1976), so a vote changes without a jump. The axes
-    are scikit-learn's linear discriminants, the rest principal components.
+    Cover and Hart, Nearest Neighbor Pattern Classification, 1967; a row at distance d counts 1 - (d / reach)^2,
+    the reach being the distance of neighbour k + 1 (Hechenbichler and Schliep, Weighted k-Nearest-Neighbor
+    Techniques, 2004, with the Epanechnikov kernel), so a vote changes without a jump. The axes are
+    scikit-learn's linear discriminants, the rest principal components.
 
     points: rows kept, as many of each class as there are, drawn with the seed. neighbours: k.
     axes: of the space of distances, at most.
@@ -49,7 +49,12 @@ class KNN:
         self.axes = axes
 
     def fit(
-        self, x: F32, y: I64, *, validation: Labelled | None = None, progress: Progress | None = None
+        self,
+        x: F32,
+        y: I64,
+        *,
+        validation: Labelled | None = None,  # noqa: ARG002
+        progress: Progress | None = None,
     ) -> None:
         """`validation` is not needed: nothing is searched for."""
         from threadpoolctl import threadpool_limits
@@ -70,13 +75,10 @@ class KNN:
         return out
 
     def predict_proba(self, x: F32) -> F32:
-        far = np.sqrt(self._points.squared_distances(self._placed(x)) + SOFT)
-        near = np.argsort(far, axis=1, kind="stable")[:, : self._k]
-        d = np.take_along_axis(far, near, axis=1)
-        vote = (d[:, -1:] - d + TINY) / (d[:, -1:] - d[:, :1] + TINY)
-        slot = self._label[near].astype(np.int64) + len(self.classes) * np.arange(len(x))[:, None]
-        sums = np.bincount(slot.ravel(), vote.ravel(), len(x) * len(self.classes))
-        return normalised(sums.reshape(-1, len(self.classes)) + FLOOR)
+        far = self._points.squared_distances(self._placed(x))
+        reach = np.partition(far, self._k - 1, axis=1)[:, self._k - 1 : self._k] + NEAR
+        vote = np.maximum(1 - far / reach, 0) @ (self._label[:, None] == np.arange(len(self.classes)))
+        return normalised(vote + FLOOR)
 
     def to_onnx(self) -> bytes:
         classes = len(self.classes)
@@ -84,22 +86,14 @@ class KNN:
         placed = g.node("MatMul", "x", g.cast(g.constant(self._axes), np.float32))
         placed = g.node("Sub", placed, g.constant(self._centre))
         placed = g.node("Clip", placed, g.constant(-FAR), g.constant(FAR))
-        far = g.node("Add", self._points.onnx(g, placed), g.constant(SOFT))
-        nearest = g.node("Neg", g.node("Sqrt", far))
-        d, near = g.two("TopK", nearest, g.ints(self._k))
-        last, first = (g.node("Slice", d, g.ints(at), g.ints(at + 1), g.ints(1)) for at in (self._k - 1, 0))
-        tiny = g.constant(TINY)
-        vote = g.node(
-            "Div",
-            g.node("Add", g.node("Sub", d, last), tiny),
-            g.node("Add", g.node("Sub", first, last), tiny),
-        )
-        label = g.node("Gather", g.cast(g.constant(self._label), np.int64), near)
-        size = g.node("Concat", g.node("Shape", "x", end=1), g.ints(classes), axis=0)
-        sums = g.node(
-            "ScatterElements", g.node("ConstantOfShape", size), label, vote, axis=1, reduction="add"
-        )
-        sums = g.node("Add", sums, g.constant(FLOOR))
+        far = self._points.onnx(g, placed)
+        nearest, _ = g.two("TopK", far, g.ints(self._k), largest=0)
+        last = g.node("Slice", nearest, g.ints(self._k - 1), g.ints(self._k), g.ints(1))
+        reach = g.node("Add", last, g.constant(NEAR))
+        vote = g.node("Relu", g.node("Sub", g.constant(np.float32(1)), g.node("Div", far, reach)))
+        label = g.cast(g.constant(self._label[:, None]), np.int32)
+        member = g.cast(g.node("Equal", label, g.constant(np.arange(classes, dtype=np.int32))), np.float32)
+        sums = g.node("Add", g.node("MatMul", vote, member), g.constant(FLOOR))
         return g.finish(g.node("Div", sums, g.node("ReduceSum", sums, g.ints(1))))
 
 

@@ -6,7 +6,6 @@ import numpy as np
 
 from cellwatch.models.types import F32, F64, I64
 
-
 ABSENT = -30.0  # log-odds of a class that training did not show
 
 

@@ -1,4 +1,4 @@
-"""The building blocks of the networks. Sequences are (n, steps, features); a net gives logits (n, n_classes)."""
+"""The building blocks of the networks: from sequences (n, steps, features) to logits (n, n_classes)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Recurrent(nn.Module):
 
 
 class Convolved(nn.Module):
-    """A body over (n, channels, steps); the judged step beside the largest value over all steps; a linear head."""
+    """A body over (n, channels, steps); the judged step beside the largest over all steps; a linear head."""
 
     def __init__(self, body: nn.Module, channels: int, classes: int, dropout: float) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class Residual(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention and a feed-forward layer, each normalised before and added (Vaswani et al., NeurIPS 2017)."""
+    """Self-attention and a feed-forward layer, normalised before, added after (Vaswani et al., 2017)."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()

@@ -44,7 +44,12 @@ class LogReg:
         self.iterations = iterations
 
     def fit(
-        self, x: F32, y: I64, *, validation: Labelled | None = None, progress: Progress | None = None
+        self,
+        x: F32,
+        y: I64,
+        *,
+        validation: Labelled | None = None,  # noqa: ARG002
+        progress: Progress | None = None,
     ) -> None:
         """`validation` is not needed: the penalty is fixed."""
         import warnings

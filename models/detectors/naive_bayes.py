@@ -19,8 +19,8 @@ class NaiveBayes:
     """Categorical naive Bayes on binned columns, counted by scikit-learn.
 
     Yang and Webb, Discretization for Naive-Bayes Learning, Machine Learning 74, 2009. Classes are weighed by
-    the fourth root of their rarity. The log-likelihood is a sum over the cuts a value lies above, so the whole
-    model is one comparison and one matrix product.
+    the fourth root of their rarity. The log-likelihood is a sum over the cuts a value lies above, so the
+    whole model is one comparison and one matrix product.
 
     bins: per column, at most 256. smoothing: counts added to each bin (Laplace).
     temper: the log-likelihood is multiplied by it, because columns that say the same count more than once.
@@ -45,7 +45,12 @@ class NaiveBayes:
         self.temper = temper
 
     def fit(
-        self, x: F32, y: I64, *, validation: Labelled | None = None, progress: Progress | None = None
+        self,
+        x: F32,
+        y: I64,
+        *,
+        validation: Labelled | None = None,  # noqa: ARG002
+        progress: Progress | None = None,
     ) -> None:
         """`validation` is not needed: nothing is searched for."""
         from sklearn.naive_bayes import CategoricalNB

@@ -25,8 +25,10 @@ HELD_BACK = 10  # one row in so many, at the end, decides which epoch is kept if
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """How a network learns: AdamW (Loshchilov and Hutter, Decoupled Weight Decay Regularization, ICLR 2019),
-    the learning rate rising and falling once (Smith and Topin, Super-Convergence, 2018).
+    """How a network learns.
+
+    AdamW (Loshchilov and Hutter, Decoupled Weight Decay Regularization, ICLR 2019), the learning rate rising
+    and falling once (Smith and Topin, Super-Convergence, 2018).
 
     epochs: at most. rows: seen in all epochs together, at most; more rows mean fewer epochs. batch: rows.
     rate: highest learning rate. decay: of the weights. dropout: part of the inner values left out.
@@ -40,6 +42,9 @@ class Training:
     decay: float = 1e-3
     dropout: float = 0.15
     smoothing: float = 0.0
+
+
+USUAL = Training()
 
 
 class Network(ABC):
@@ -110,7 +115,7 @@ class Network(ABC):
             with torch.no_grad():
                 parts = [
                     self._loss(net, a, b, weight).item() * len(a)
-                    for a, b in zip(*(h.split(CHUNK) for h in held), strict=True)
+                    for a, b in zip(*(torch.split(h, CHUNK) for h in held), strict=True)
                 ]
             if progress:
                 progress((epoch + 1) / epochs)
@@ -128,7 +133,9 @@ class Network(ABC):
 
         torch.set_num_threads(1)
         with torch.no_grad():
-            parts = [torch.softmax(self._net(part), dim=1) for part in torch.from_numpy(x).split(CHUNK)]
+            parts = [
+                torch.softmax(self._net(part), dim=1) for part in torch.split(torch.from_numpy(x), CHUNK)
+            ]
         return np.asarray(torch.cat(parts).numpy(), dtype=np.float32)
 
     def to_onnx(self) -> bytes:

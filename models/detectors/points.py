@@ -25,7 +25,7 @@ class Points:
 
     @property
     def columns(self) -> int:
-        return self.integers.shape[1]
+        return int(self.integers.shape[1])
 
     def squared_distances(self, x: F32) -> F32:
         """(n, n_points), never negative."""

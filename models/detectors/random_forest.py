@@ -19,8 +19,8 @@ from cellwatch.models.types import F32, I64
 class RandomForest:
     """Bagged trees on binned columns, trained by scikit-learn; the mean of the leaves' class shares.
 
-    Breiman, Random Forests, Machine Learning 45, 2001. Classes are weighed by the fourth root of their rarity.
-    What is kept is a `Forest`.
+    Breiman, Random Forests, Machine Learning 45, 2001. Classes are weighed by the fourth root of their
+    rarity. What is kept is a `Forest`.
 
     trees: number of them. leaves: of one tree, at most (grown best first). depth: of one tree, at most.
     leaf: rows in a leaf, at least. columns: part of the columns tried at a split. kept: most likely
@@ -54,7 +54,12 @@ class RandomForest:
         self.bins = bins
 
     def fit(
-        self, x: F32, y: I64, *, validation: Labelled | None = None, progress: Progress | None = None
+        self,
+        x: F32,
+        y: I64,
+        *,
+        validation: Labelled | None = None,  # noqa: ARG002
+        progress: Progress | None = None,
     ) -> None:
         """`validation` is not needed: a forest does not overfit by growing."""
         from sklearn.ensemble import RandomForestClassifier

@@ -83,7 +83,7 @@ class SVM:
 
 
 def _largest_margins(features: F32, target: I64, strength: float) -> tuple[F64, F64]:
-    """Weights (features, classes) and bias (classes,) of all classes at once, each against the rest, by L-BFGS."""
+    """Weights (features, classes) and bias (classes,), each class against the rest, by L-BFGS."""
     from scipy.optimize import minimize
     from threadpoolctl import threadpool_limits
 
@@ -107,7 +107,7 @@ def _largest_margins(features: F32, target: I64, strength: float) -> tuple[F64, 
 
 
 def temperature(margins: F64, known: I64, y: I64) -> float:
-    """The factor on the margins under which the labels are likeliest; labels that are not `known` do not count."""
+    """The factor on the margins under which the labels are likeliest, as far as they are `known`."""
     from scipy.optimize import minimize_scalar
 
     rows = np.isin(y, known)

@@ -12,8 +12,7 @@ POWER = (
 
 
 def class_weights(y: I64, classes: int | None = None) -> F64:
-    """The fourth root of n / (k * n_c) for each class, so that rare classes count more but do not take over;
-    absent classes 0.
+    """The fourth root of n / (k * n_c) for each class: rare ones count more but do not take over. Absent: 0.
 
     >>> class_weights(np.array([0, 0, 0, 1])).round(3).tolist()
     [0.904, 1.189]

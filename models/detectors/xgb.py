@@ -15,6 +15,8 @@ from cellwatch.models.detectors.labels import ABSENT, present, softmax
 from cellwatch.models.detectors.weights import class_weights
 from cellwatch.models.types import F32, I64
 
+LOOK = 5  # rounds between counts of the leaves
+
 
 class XGB:
     """Softmax boosting, one small tree per class and round, trained by xgboost on binned columns.
@@ -54,7 +56,12 @@ class XGB:
         self.bins = bins
 
     def fit(
-        self, x: F32, y: I64, *, validation: Labelled | None = None, progress: Progress | None = None
+        self,
+        x: F32,
+        y: I64,
+        *,
+        validation: Labelled | None = None,  # noqa: ARG002
+        progress: Progress | None = None,
     ) -> None:
         """`validation` is not needed: the number of leaves bounds the model."""
         import xgboost
@@ -85,6 +92,8 @@ class XGB:
             booster.update(rows, k)
             if progress:
                 progress((k + 1) / self.rounds)
+            if (k + 1) % LOOK == 0 and _leaves(booster) > self.leaves:
+                break
         for n, raw in enumerate(_raw_trees(booster)):
             tree = _tree(raw, int(known[n % len(known)]))
             leaves += int((tree.left < 0).sum())
@@ -113,6 +122,10 @@ def _raw_trees(booster: Any) -> list[dict[str, Any]]:
     model = json.loads(booster.save_raw("json"))
     trees: list[dict[str, Any]] = model["learner"]["gradient_booster"]["model"]["trees"]
     return trees
+
+
+def _leaves(booster: Any) -> int:
+    return sum(int(tree["tree_param"]["num_nodes"]) // 2 + 1 for tree in _raw_trees(booster))
 
 
 def _tree(raw: dict[str, Any], label: int) -> Tree:

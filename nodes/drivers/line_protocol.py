@@ -17,7 +17,9 @@ Measurements (tags; fields). Enumerations are the integers of `models.types`; Na
   each detector (source, device, detector, level; window_id, ``p_CLASS`` or abstained)
 - ``violations`` (source, device, feature, rule; window_id, observed, low, high, category, attack_id)
 - ``fused`` (device; window_id, decision, probability, threshold, category, attack_type, violations,
-  explanation)
+  explanation, explanation_json where not ALLOW)
+- ``alarms`` (device, category; state, priority, ne107, active, annunciated, occurrences, message, user,
+  reason); time = last change
 - ``commands`` (tag; command_id, window_id, status, value, read_back, error, issued_ns)
 - ``labels`` (kind, device; name, category, type, end_ns, devices, attack_id)
 - ``health`` (name; level and the counters)
@@ -41,6 +43,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from cellwatch.models.types import (
+    Alarm,
     CommandResult,
     FeatureWindow,
     FusedWindow,
@@ -279,7 +282,28 @@ def fused_lines(window: FusedWindow) -> bytes:
             "violations": len(v.violations),
             "explanation": v.explanation,
         }
+        if v.explanation_json:
+            fields["explanation_json"] = v.explanation_json
         lines.append(line("fused", {"device": v.device}, fields, window.end_ns))
+    return _encode(lines)
+
+
+def alarm_lines(alarms: Iterable[Alarm]) -> bytes:
+    """Encode the present state of alarms; an alarm that has not changed gives the same point again."""
+    lines = []
+    for a in alarms:
+        fields: dict[str, Field] = {
+            "state": int(a.state),
+            "priority": int(a.priority),
+            "ne107": int(a.ne107),
+            "active": a.active,
+            "annunciated": a.annunciated,
+            "occurrences": a.occurrences,
+            "message": a.message,
+            "user": a.user,
+            "reason": a.reason,
+        }
+        lines.append(line("alarms", {"device": a.device, "category": a.category}, fields, a.changed_ns))
     return _encode(lines)
 
 

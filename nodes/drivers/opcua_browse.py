@@ -19,7 +19,7 @@ from asyncua import Client, ua
 
 from cellwatch.nodes.drivers.opcua_settings import LinkSettings
 from cellwatch.nodes.drivers.opcua_units import ucum
-from cellwatch.nodes.drivers.tag_map import Segment, TagMap, TagRule
+from cellwatch.nodes.drivers.tag_map import MethodRule, Segment, TagMap, TagRule
 
 _NUMERIC = frozenset(
     getattr(ua.VariantType, name)
@@ -29,6 +29,8 @@ _NUMERIC = frozenset(
     )
 )  # fmt: skip
 _PROPERTIES = frozenset({"EngineeringUnits", "EURange", "InstrumentRange"})
+_NODES = int(ua.NodeClass.Object | ua.NodeClass.Variable)
+_METHODS = int(ua.NodeClass.Method)
 _PROPERTY = ua.NodeId(ua.ObjectIds.HasProperty)
 
 
@@ -57,6 +59,15 @@ class FoundTag:
     high: float = math.nan
     kind: ua.VariantType | None = None  # of the value; None while the server shows no value
     value: float = math.nan
+
+
+@dataclass(frozen=True, slots=True)
+class FoundMethod:
+    """One method that a rule of the tag map allows to call."""
+
+    rule: MethodRule
+    parent_id: ua.NodeId
+    node_id: ua.NodeId
 
 
 @dataclass(slots=True)
@@ -137,7 +148,9 @@ class Browser:
             values[at][name] = _plain(data)
         return values
 
-    async def _browse(self, nodes: list[ua.NodeId], reference: int) -> list[list[ua.ReferenceDescription]]:
+    async def _browse(
+        self, nodes: list[ua.NodeId], reference: int, classes: int = _NODES
+    ) -> list[list[ua.ReferenceDescription]]:
         parameters = ua.BrowseParameters()
         parameters.View = ua.ViewDescription()
         parameters.RequestedMaxReferencesPerNode = 0
@@ -147,7 +160,7 @@ class Browser:
             description.BrowseDirection = ua.BrowseDirection.Forward
             description.ReferenceTypeId = ua.NodeId(reference)
             description.IncludeSubtypes = True
-            description.NodeClassMask = ua.NodeClass.Object | ua.NodeClass.Variable
+            description.NodeClassMask = classes
             description.ResultMask = ua.BrowseResultMask.All
             parameters.NodesToBrowse.append(description)
         results = await self.session.browse(parameters)
@@ -203,6 +216,27 @@ class Browser:
         except (ua.UaError, ValueError, TypeError) as error:
             raise ValueError(f"not a node id: {error}") from error
         return Child(node_id, "", int(node_id.NamespaceIndex), True, plc)
+
+    async def find_methods(
+        self, rules: Sequence[MethodRule]
+    ) -> tuple[dict[str, FoundMethod], dict[str, str]]:
+        """Methods by name of their commands, and what was wrong with the others."""
+        found: dict[str, FoundMethod] = {}
+        problems: dict[str, str] = {}
+        for rule in rules:
+            wanted = rule.path[-1]
+            matches = [
+                FoundMethod(rule, parent.node_id, ref.NodeId)
+                for parent in await self.walk(rule.path[:-1])
+                for refs in await self._browse([parent.node_id], ua.ObjectIds.HasComponent, _METHODS)
+                for ref in refs
+                if wanted.matches(ref.BrowseName.Name, ref.BrowseName.NamespaceIndex, self.uris)
+            ]
+            if len(matches) == 1:
+                found[rule.name] = matches[0]
+            else:
+                problems[rule.name] = f"{len(matches)} methods match this browse path"
+        return found, problems
 
     async def walk(self, path: tuple[Segment, ...]) -> list[Child]:
         """All nodes at the end of a browse path from the Objects folder, in browse order."""

@@ -44,7 +44,7 @@ from cellwatch.models.types import (
     severity,
 )
 from cellwatch.nodes.drivers.audit_log import AuditError, AuditLog
-from cellwatch.nodes.drivers.opcua_browse import Browser, FoundTag, Resolved, slices
+from cellwatch.nodes.drivers.opcua_browse import Browser, FoundMethod, FoundTag, Resolved, slices
 from cellwatch.nodes.drivers.opcua_decode import DecodeError, Decoder, Message, Samples
 from cellwatch.nodes.drivers.opcua_session import LOST, Session
 from cellwatch.nodes.drivers.opcua_settings import (
@@ -68,6 +68,7 @@ from cellwatch.nodes.drivers.opcua_writer import (
     WriteError,
     WriteGuard,
     WriteRule,
+    call_method,
     result_of,
     write_and_verify,
 )
@@ -134,6 +135,8 @@ class OpcuaLink:
         self.audit = audit
         self.source = source
         self.live_armed: Callable[[], bool] = lambda: True  # asked just before a write
+        self.live_objection: Callable[[Command], str] = lambda _: ""  # the same: why not to write at all
+        self.methods: tuple[str, ...] = ()  # of the tag map, that the server has: "PLC1/SafeState()"
         self.decoder = Decoder()
         self.catalog: TagCatalog | None = None  # indices never change meaning: tags are only added
         self.catalog_changes = 0  # grows with every change of `catalog`
@@ -165,6 +168,7 @@ class OpcuaLink:
         self._found: dict[int, FoundTag] = {}
         self._last: F64 = np.empty(0)
         self._last_source: I64 = np.empty(0, np.int64)
+        self._methods: dict[str, FoundMethod] = {}
         self._problems: dict[str, str] = {}
         self._revised: dict[str, tuple[float, int]] = {}
         self._resolve_wanted = ""
@@ -387,7 +391,9 @@ class OpcuaLink:
         await browser.begin()
         self._browser = browser
         resolved = await browser.resolve(self.tag_map, self.settings.plc)
-        problems = self._vanished(resolved) | resolved.problems
+        self._methods, no_methods = await browser.find_methods(self.tag_map.methods)
+        self.methods = tuple(self._methods)
+        problems = self._vanished(resolved) | resolved.problems | no_methods
         self._found = {}
         for found in resolved.tags:
             self._found[self._index.setdefault(found.name, len(self._index))] = found
@@ -473,10 +479,21 @@ class OpcuaLink:
                 max(period_s, 1e-3), found.rule.writable, found.rule.role,
             )  # fmt: skip
         self._guard.set_rules(
-            WriteRule(
-                f.name, f.rule.writable, f.low, f.high, f.rule.min_interval_s, f.kind.name if f.kind else ""
-            )
-            for f in self._found.values()
+            [
+                WriteRule(
+                    f.name,
+                    f.rule.writable,
+                    f.low,
+                    f.high,
+                    f.rule.min_interval_s,
+                    f.kind.name if f.kind else "",
+                )
+                for f in self._found.values()
+            ]
+            + [
+                WriteRule(name, writable=True, low=1, high=1, min_interval_s=m.rule.min_interval_s)
+                for name, m in self._methods.items()
+            ]
         )
         catalog = TagCatalog(self.settings.plc, tuple(tags))
         if repr(catalog) != repr(self.catalog):  # NaN != NaN, so equality would never hold
@@ -848,12 +865,21 @@ class OpcuaLink:
         if session is None or self.state is not LinkState.CONNECTED:
             return result_of(command, CommandStatus.REFUSED, time.time_ns(), "the PLC is not connected")
         # Asked again at the last moment: a disarm reaches the commands that were waiting.
-        decided = self._guard.decide(command, time.time_ns(), armed=armed and self.live_armed())
+        decided = self._guard.decide(
+            command,
+            time.time_ns(),
+            armed=armed and self.live_armed(),
+            objection=self.live_objection(command),
+        )
         if decided is not None:
             return decided
-        found = self._found[self._index[command.tag]]
-        kind = found.kind.name if found.kind else ""
         try:
+            if command.tag in self._methods:
+                method = self._methods[command.tag]
+                await call_method(session.client, method.parent_id, method.node_id)
+                return result_of(command, CommandStatus.ACCEPTED, time.time_ns(), "")
+            found = self._found[self._index[command.tag]]
+            kind = found.kind.name if found.kind else ""
             read = await write_and_verify(session.client, found.node_id, command.value, kind)
         except WriteError as error:
             return result_of(command, CommandStatus.REFUSED, time.time_ns(), str(error), error.read_back)

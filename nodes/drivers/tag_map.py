@@ -8,6 +8,8 @@
         range: [0, 100]
       - path: "Objects/plc:PLC1/*:*"         # "*" in a segment, "**" for any depth
       - node: "nsu=urn:acme:plc1;s=Tank.Level"
+    methods:                                 # without arguments, that the response may call
+      - path: "Objects/plc:PLC1/plc:SafeState"
 
 The first entry that matches a node owns it, so single tags stand above wildcards.
 A wrong key, type or name raises one `TagMapError` that names file and key.
@@ -94,12 +96,26 @@ class TagRule:
 
 
 @dataclass(frozen=True, slots=True)
+class MethodRule:
+    """A method that the response may call, as the command "PARENT/NAME()"."""
+
+    path: tuple[Segment, ...]
+    min_interval_s: float = 1.0
+
+    @property
+    def name(self) -> str:
+        """Name of its commands."""
+        return "/".join(s.pattern for s in self.path[-2:]) + "()"
+
+
+@dataclass(frozen=True, slots=True)
 class TagMap:
     """All entries of one PLC, in file order."""
 
     rules: tuple[TagRule, ...]
     namespaces: dict[str, str] = field(default_factory=dict)
     file: str = "<tag map>"
+    methods: tuple[MethodRule, ...] = ()
 
     @classmethod
     def load(cls, file: str | Path) -> TagMap:
@@ -151,7 +167,7 @@ class _Reader:
         return TagMapError(f"{self.file}: {key}: {text}" if key else f"{self.file}: {text}")
 
     def read(self, data: Any) -> TagMap:
-        top = self.mapping("", data, ("namespaces", "defaults", "tags"))
+        top = self.mapping("", data, ("namespaces", "defaults", "tags", "methods"))
         for alias, uri in self.mapping("namespaces", top.get("namespaces", {})).items():
             if not isinstance(alias, str) or not re.fullmatch(r"[A-Za-z_][\w-]*", alias):
                 raise self.fail(
@@ -167,7 +183,21 @@ class _Reader:
             for i, entry in enumerate(entries)
         )
         self.check(rules)
-        return TagMap(rules, self.namespaces, self.file)
+        return TagMap(rules, self.namespaces, self.file, self.methods(top.get("methods", [])))
+
+    def methods(self, entries: Any) -> tuple[MethodRule, ...]:
+        if not isinstance(entries, list):
+            raise self.fail("methods", f"expected a list, got {_kind(entries)}")
+        rules = []
+        for i, entry in enumerate(entries):
+            key = f"methods[{i}]"
+            data = self.mapping(key, entry, ("path", "min_interval_s"))
+            path = self.path(f"{key}.path", data.get("path"))
+            if len(path) < 2 or any("*" in s.pattern for s in path):
+                raise self.fail(f"{key}.path", "name the object and the method, without wildcards")
+            interval = self.number(f"{key}.min_interval_s", data.get("min_interval_s", 1.0), 0.0, 86_400.0)
+            rules.append(MethodRule(path, interval))
+        return tuple(rules)
 
     def check(self, rules: tuple[TagRule, ...]) -> None:
         names: dict[str, str] = {}

@@ -8,6 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cellwatch.models.types import (
+    Alarm,
+    AlarmState,
     CommandResult,
     CommandStatus,
     FeatureWindow,
@@ -17,6 +19,8 @@ from cellwatch.models.types import (
     Incident,
     Level,
     LevelScores,
+    Ne107,
+    Priority,
     Screening,
     TagBatch,
     TagCatalog,
@@ -27,6 +31,7 @@ from cellwatch.models.types import (
 )
 from cellwatch.nodes.drivers.line_protocol import (
     TagEncoder,
+    alarm_lines,
     command_lines,
     feature_lines,
     fused_lines,
@@ -251,3 +256,19 @@ def test_the_rest():
     assert (point.fields["devices"], point.fields["end_ns"]) == ("tank pump", NOW + 5)
     (point,) = points(health_lines("tap", 1, {"packets": 5, "lag_s": math.nan}, NOW))
     assert point.fields == {"level": 1, "packets": 5}
+
+
+def test_alarms_and_the_evidence_behind_a_verdict():
+    alarm = Alarm(
+        "PLC1/dos", "PLC1", "dos", "dos/syn-flood", AlarmState.ACKNOWLEDGED, Priority.HIGH,
+        Ne107.OUT_OF_SPECIFICATION, True, True, NOW - 9, NOW, 3, "PLC1: flood", user="ada",
+    )  # fmt: skip
+    (point,) = points(alarm_lines([alarm]))
+    assert (point.measurement, point.tags) == ("alarms", {"device": "PLC1", "category": "dos"})
+    assert (point.fields["state"], point.fields["priority"], point.fields["user"]) == (3, 3, "ada")
+    assert point.time_ns == NOW
+    evidence = '{"device_id": "tank", "sample_id": "3"}'
+    blocked = FusedVerdict("tank", Screening.BLOCK, 0.9, 0.5, explanation_json=evidence)
+    (point,) = points(fused_lines(FusedWindow(3, NOW, NOW, (blocked,))))
+    assert point.fields["explanation_json"] == evidence
+    assert alarm_lines([]) == b""
