@@ -100,12 +100,6 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=2)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    from rich.console import Console
-
-    from cellwatch.nodes.runner import home
-    from cellwatch.nodes.training import ensure_trained
-
-    ensure_trained(home() / "models", Console(stderr=True))
     with tempfile.TemporaryDirectory() as folder:
         os.environ.setdefault("ROS_DOMAIN_ID", "77")
         rows = [one_run(cell_file(Path(folder)), seed) for seed in range(args.runs)]

@@ -12,44 +12,61 @@ import argparse
 import json
 import time
 from collections import defaultdict
+from dataclasses import asdict
 
 import numpy as np
 from rich.console import Console
 
 from cellwatch.models.features.baseline import TagBaseline
-from cellwatch.models.features.schema import default_schema
-from cellwatch.models.features.window import FeatureAssembler, windows_from_recording
+from cellwatch.models.features.traffic import TrafficWindows
+from cellwatch.models.features.window import windows_from_recording
+from cellwatch.models.fusion.fit import FusionFit
 from cellwatch.models.fusion.fusion import Fusion, FusionSettings
 from cellwatch.models.registry.model_set import ModelSet, ensemble_of
 from cellwatch.models.rules.profile import Profile
 from cellwatch.models.rules.rulesense import RuleSense
 from cellwatch.models.types import Screening
-from cellwatch.nodes import training
-from cellwatch.nodes.config import load
+from cellwatch.nodes.config import CellConfig, load
 from cellwatch.nodes.model_sets import for_cell
 from cellwatch.nodes.runner import CONFIG, home
+from cellwatch.nodes.simulated import EPOCH_NS, RECIPES, assembler, packets, tag_batches
 from cellwatch.plc_sim.recording import simulate
 
+BENCH = RECIPES["bench"]
 SECONDS = 90.0
 BUDGET_S = 60.0  # no model is late here
 
 
-def judge(models: ModelSet, seed: int) -> tuple[list, list[tuple[int, int, str, Screening, str]]]:
+def fusion_of(cell: CellConfig, models: ModelSet) -> Fusion:
+    """The fusion as the node of the cell sets it up."""
+    settings = FusionSettings(weights=models.bundle.manifest.fusion_weights(), **asdict(cell.fusion))
+    if "fusion.json" in models.bundle.files:
+        settings = FusionFit.from_json(models.bundle.files["fusion.json"].decode()).settings(settings)
+    return Fusion(settings)
+
+
+def judge(
+    cell: CellConfig, models: ModelSet, seed: int
+) -> tuple[list, list[tuple[int, int, str, Screening, str]]]:
     """Incidents of one run, and its alarms as (start_ns, end_ns, device, decision, category)."""
     rules = RuleSense(Profile.parse(models.bundle.files["profile.json"].decode()))
     ensemble = ensemble_of(models.bundle, BUDGET_S, time.perf_counter)
-    fusion = Fusion(FusionSettings(weights=models.bundle.manifest.fusion_weights()))
-    recording = simulate("demo", seed, SECONDS, training.start(seed))
-    baseline = TagBaseline.from_dict(json.loads(models.bundle.files["baseline.json"]))
-    devices = tuple(dict.fromkeys(recording.devices.values()))
-    core = FeatureAssembler(default_schema(), training.WINDOW_S, 0.5, devices, baseline)
+    fusion = fusion_of(cell, models)
+    phase = int(
+        np.random.default_rng(seed).integers(round(BENCH.window_s * 1e9))
+    )  # scans anywhere on the grid
+    recording = simulate("demo", seed, SECONDS, EPOCH_NS + phase)
+    traffic = TrafficWindows(BENCH.window_s, recording.devices)
+    traffic.add(packets(recording.frames))
+    catalogs, batches = tag_batches(recording.tags, recording.time_ns, recording.values, recording.status)
+    core = assembler(BENCH, TagBaseline.from_dict(json.loads(models.bundle.files["baseline.json"])), 0.0)
     alarms: list[tuple[int, int, str, Screening, str]] = []
-    for window in windows_from_recording(core, *training.streams(recording)):
-        fusion.offer(rules.judge(window), 0)
-        fusion.offer(ensemble.judge(window), 0)
+    for window in windows_from_recording(core, catalogs, batches, traffic.close(None)):
+        fusion.offer(rules.judge(window), window.closed_ns)
+        fusion.offer(ensemble.judge(window), window.closed_ns)
         alarms += [
             (window.start_ns, window.end_ns, v.device, v.decision, v.category)
-            for v in fusion.step(0)[0].verdicts
+            for v in fusion.step(window.closed_ns)[0].verdicts
             if v.decision != Screening.ALLOW
         ]
     return list(recording.incidents), alarms
@@ -62,12 +79,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=50)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    models = for_cell(load(CONFIG / "cells" / "demo.yaml"), home(), CONFIG / "models", Console(stderr=True))
-    assert models is not None  # the site of the demonstration cell always has some
+    cell = load(CONFIG / "cells" / "demo.yaml")
+    models = for_cell(cell, home(), CONFIG / "models", Console(stderr=True))
+    if models is None:
+        raise SystemExit("there are no models for the demonstration cell")
     rows: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     false = {"SUSPICIOUS": 0, "BLOCK": 0}
     for seed in range(args.seeds):
-        incidents, alarms = judge(models, seed)
+        incidents, alarms = judge(cell, models, seed)
         for incident in incidents:
             hits = [
                 a

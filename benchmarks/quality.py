@@ -1,9 +1,12 @@
 """The tables of docs/quality.md: `cellwatch evaluate` on every data set, as Markdown.
 
-    python benchmarks/quality.py [--models FOLDER] [--cache FOLDER] [--only NAME,...] [--write FILE]
+    python benchmarks/quality.py [--models FOLDER] [--cache FOLDER] [--only NAME,...] [--test-seed N]
+                                 [--write FILE]
 
 `--models` has the factory's models (default: those of the release); tables are trained first, what is in the
-cache is not trained again. With `--write` each table goes between its marks in the file, else to the screen.
+cache is not trained again. `--test-seed` judges the simulated sites on new sessions, drawn with that seed:
+figures of the data set's own tests were seen while the models were made. With `--write` each table goes
+between its marks in the file, else to the screen.
 """
 
 from __future__ import annotations
@@ -24,13 +27,15 @@ FIGURES = {
     "accuracy": "accuracy", "precision_macro": "precision", "recall_macro": "recall", "f1_macro": "F1",
     "f1_weighted": "F1 weighted", "mcc": "MCC",
 }  # fmt: skip
+MARK = {True: "✓", False: "⚠", None: "?"}  # None: not known, or not to be checked
 HARDEST = 15  # classes listed with the lowest recall
 
 
-def evaluate(name: str, models: Path | None, cache: Path | None) -> dict:
+def evaluate(name: str, models: Path | None, cache: Path | None, test_seed: int = 0) -> dict:
     command = [sys.executable, "-m", "cellwatch.nodes.cli", "evaluate", "--data", name, "--json"]
     command += ["--models", str(models)] if models else []
     command += ["--cache", str(cache)] if cache else []
+    command += ["--test-seed", str(test_seed)] if test_seed else []
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{name}: {done.stderr.strip()}")
@@ -48,9 +53,7 @@ def _parts(data: dict) -> list[str]:
     rows = ", ".join(f"{n:,} {what}" for what, n in data["counts"].items() if n)
     out = [f"**{data['name']}**: {data['about']}. Rows: {rows}. Split: {data['split']}."]
     if data["checks"]:
-        said = [
-            f"- {'✓' if c['ok'] else '⚠'} {c['test']}, {c['name']}: {c['detail']}" for c in data["checks"]
-        ]
+        said = [f"- {MARK[c['ok']]} {c['test']}, {c['name']}: {c['detail']}" for c in data["checks"]]
         out.append("\n".join(said))
     tests = dict.fromkeys((r["test"], r["level"]) for r in data["rows"] if "accuracy" in r)
     out += [_figures(key, [r for r in data["rows"] if (r["test"], r["level"]) == key]) for key in tests]
@@ -95,13 +98,14 @@ def main() -> None:
     parser.add_argument("--models", type=Path, default=RELEASE / "factory")
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--only", default="")
+    parser.add_argument("--test-seed", type=int, default=0)
     parser.add_argument("--write", type=Path)
     given = parser.parse_args()
     names = given.only.split(",") if given.only else [*TABLES, *SITES]
     for name in names:
         folder = given.models if name in {"datasense", "sim:factory"} else None
         folder = RELEASE / "bench" if name == "sim:bench" else folder
-        found = evaluate(name, folder, given.cache)
+        found = evaluate(name, folder, given.cache, given.test_seed if name in SITES else 0)
         text = markdown(found)
         if given.write is None:
             print(f"## {name}\n\n{text}\n")

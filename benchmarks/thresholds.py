@@ -32,7 +32,7 @@ from cellwatch.models.features.schema import default_schema
 from cellwatch.models.features.traffic import TrafficWindows
 from cellwatch.models.features.window import FeatureAssembler, windows_from_recording
 from cellwatch.models.types import FeatureWindow
-from cellwatch.nodes import training
+from cellwatch.nodes.simulated import packets, tag_batches
 from cellwatch.plc_sim import scenario
 from cellwatch.plc_sim.attacks import ATTACKS
 from cellwatch.plc_sim.recording import Recording, simulate
@@ -75,9 +75,9 @@ class Job:
 
 def windows(recording: Recording, window_s: float, assembler: FeatureAssembler) -> list[FeatureWindow]:
     """Feature windows as the running cell has them."""
-    catalogs, batches, _ = training.streams(recording)
+    catalogs, batches = tag_batches(recording.tags, recording.time_ns, recording.values, recording.status)
     traffic = TrafficWindows(window_s, recording.devices)
-    traffic.add(training.packets(recording.frames))
+    traffic.add(packets(recording.frames))
     return windows_from_recording(assembler, catalogs, batches, traffic.close(None))
 
 

@@ -34,7 +34,7 @@ from scipy.stats import wasserstein_distance
 
 from cellwatch.models.features.columns import LOG_COLUMNS, NETWORK_COLUMNS
 from cellwatch.models.features.traffic import TrafficWindows
-from cellwatch.nodes import training
+from cellwatch.nodes.simulated import packets as parsed
 from cellwatch.plc_sim.frames import IDENT, SEQ, SPORT, SYN, Traffic, concat, put16, put32, stamp, tcp_frame
 from cellwatch.plc_sim.network import DEVICES, Network
 from cellwatch.plc_sim.network.hosts import ROLES
@@ -90,7 +90,7 @@ def simulated_windows(seconds: int, seed: int) -> tuple[pd.DataFrame, dict[str, 
         frames = concat([net.tick(START_NS + k * 10**8, START_NS + (k + 1) * 10**8) for k in ticks])
         spent += time.process_time() - began
         packets += len(frames)
-        windows.add(training.packets(frames))
+        windows.add(parsed(frames))
         rows += windows.close(START_NS + (chunk + 1) * WINDOW_S * 10**9)
     names = [name for name in site.hosts if ROLES[name] not in OTHERS]
     table = []

@@ -31,12 +31,15 @@ Reason = Annotated[str, typer.Option(help="Why, for the audit log.")]
 def operator(config: str) -> Iterator[Operator]:
     """A line to the running cell of a cell file; one clear line where that fails."""
     from cellwatch.nodes.cell import namespace
-    from cellwatch.nodes.cli import config_path, fail
+    from cellwatch.nodes.cli import config_path, err, fail
     from cellwatch.nodes.config import ConfigError, load
     from cellwatch.nodes.ros.operator import NoAnswerError, Operator
 
+    def warn(text: str) -> None:
+        err.print(f"cellwatch: {text}", style="yellow", highlight=False, markup=False, soft_wrap=True)
+
     try:
-        with Operator(namespace(load(config_path(config)))) as line:
+        with Operator(namespace(load(config_path(config))), warn=warn) as line:
             yield line
     except (ConfigError, NoAnswerError) as error:
         raise fail(error) from None

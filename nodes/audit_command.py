@@ -75,7 +75,7 @@ def show(
         print_json(rows)
         return
     for row in rows:
-        rest = {k: v for k, v in row.items() if k not in {"time", "event", "hash"} and v not in {"", None}}
+        rest = {k: v for k, v in row.items() if k not in {"time", "event", "hash"} and v not in ("", None)}
         words = "  ".join(f"{k}={v}" for k, v in rest.items())
         out.print(f"{row.get('time', '')}  {row.get('event', '')}  {words}", highlight=False, markup=False)
 

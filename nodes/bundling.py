@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from cellwatch.models.datasets.dataset import SEQUENCE, DataSet
+from cellwatch.models.datasets.dataset import DataSet
 from cellwatch.models.detectors.scaler import Scaler
 from cellwatch.models.fusion.calibration import Calibration, fit
 from cellwatch.models.fusion.fit import FusionFit, fit_fusion
 from cellwatch.models.registry.bundle import Bundle
 from cellwatch.models.registry.manifest import Manifest, ModelEntry
-from cellwatch.models.types import Level, LevelScores
+from cellwatch.models.types import SEQUENCE, Level, LevelScores
 from cellwatch.nodes.judging import RULES, Judge
 from cellwatch.nodes.trainer import Trained, data_digest, schema_of, versions
 
@@ -40,6 +40,7 @@ def bundle(
     are those of the served members; the others would add nothing and have 0.
     """
     files = dict(beside)
+    levels = data.only({one.level for one in models}).classes
     entries, serve, weights = [], {}, {}
     for one in models:
         stem = f"L{one.level}-{one.detector}"
@@ -48,20 +49,20 @@ def bundle(
         figures = one.card["validation"]
         metrics = {name: figures[key] for name, key in SHOWN.items() if key in figures}
         entries.append(ModelEntry(one.detector, one.level, one.kind, f"{stem}.onnx", metrics))
-    for level in sorted(data.classes):
+    for level in sorted(levels):
         everyone = tuple(m.detector for m in models if m.level == level)
         members = everyone if serve_all else judge.best_ensemble(level) or everyone
         if level == 1 and judge.rules is not None and RULES not in members:
             members = (*members, RULES)
         weights[str(level)] = dict.fromkeys(everyone, 0.0) | judge.weights_of(level, members)
         serve[str(level)] = [name for name in members if name != RULES]
-    if judge.on_validation and 1 in data.classes:
-        files["fusion.json"] = fusion_of(data, judge, serve).to_json().encode()
+    if "benign_hours" in data.facts and 1 in levels:
+        files["fusion.json"] = fusion_of(data.only(levels), judge, serve).to_json().encode()
     manifest = Manifest(
         site=str(data.facts.get("site", data.name)),
         schema_id=schema_of(data).schema_id,
         window_s=float(data.facts.get("window_s", 1.0)),  # type: ignore[arg-type]
-        classes={str(level): list(names) for level, names in data.classes.items()},
+        classes={str(level): list(names) for level, names in levels.items()},
         scaler=judge.scaler.to_dict(),
         models=entries,
         weights=weights,
@@ -83,17 +84,20 @@ def bundle(
 def fusion_of(data: DataSet, judge: Judge, serve: Mapping[str, list[str]]) -> FusionFit:
     """What validation says of the fusion of the served models: weights, calibration, threshold.
 
+    All its rows do, benign ones unthinned, for an alarm that lasts for several windows is one.
+
     The threshold keeps the smallest of `BUDGETS` that can be kept; ValueError if none can.
     """
+    part = data.running if data.running is not None else data.validation
+    said = judge.said(part, {(name, level) for level in data.classes for name in serve[str(level)]})
     levels, truth = {}, {}
     for level, classes in data.classes.items():
         members = tuple(serve[str(level)]) + ((RULES,) if level == 1 and judge.rules is not None else ())
-        p = np.stack([judge.on_validation[name, level] for name in members], axis=1)
+        p = np.stack([said[name, level] for name in members], axis=1)
         levels[Level(level)] = LevelScores(Level(level), members, classes, p)
-        truth[Level(level)] = data.validation.y[level]
-    part = data.validation
+        truth[Level(level)] = part.y[level]
     stream = np.char.add(np.char.add(part.group, "/"), part.device)
-    hours = float(data.facts.get("benign_hours", 1.0))  # type: ignore[arg-type]
+    hours = float(data.facts["benign_hours"])  # type: ignore[arg-type]
     for per_hour in BUDGETS:
         with suppress(ValueError):
             found = fit_fusion(levels, truth, stream, hours=hours, per_hour=per_hour)
@@ -105,7 +109,7 @@ def fusion_of(data: DataSet, judge: Judge, serve: Mapping[str, list[str]]) -> Fu
     for level in sorted(set(data.classes) - {1}):
         names = serve[str(level)]
         weights |= {f"L{level}/{name}": w for name, w in judge.weights_of(level, names).items()}
-        pooled = judge.ensemble(level, names, judge.on_validation)
+        pooled = judge.ensemble(level, names, said)
         attacked = truth[Level.L1] > 0
         if pooled is not None:
             right = pooled[attacked].argmax(axis=1) == truth[Level(level)][attacked]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from cellwatch.models.response.alarms import AlarmSettings
+from cellwatch.models.response.interlocks import InterlockSettings
 from cellwatch.nodes.config import CellConfig
 
 ARMED_FILE = "armed"  # what `set_armed` last said, so that a link that falls comes back as it was
@@ -29,9 +31,12 @@ class Artifacts:
 
     folder: Path  # of the cell: record, audit log
     models: str = ""  # registry or bundle that the ensemble serves
+    fallback: str = ""  # bundle that the cell was started with
+    surroundings: dict[str, Any] = field(default_factory=dict)  # of that bundle, see `Manifest`
     keys: str = ""  # who may sign models
     baseline_file: str = ""
     profile_file: str = ""
+    traffic_file: str = ""  # the profile with the traffic of a capture
     fit_file: str = ""  # of fusion: weights, calibration, threshold
     weights: dict[str, float] = field(default_factory=dict)
 
@@ -69,8 +74,8 @@ def node_table(
                 "weights": json.dumps(files.weights),
                 "fit": files.fit_file,
                 "response": json.dumps([asdict(r) for r in cell.response]),
-                "interlocks": json.dumps(asdict(cell.interlocks)),
-                "alarms": json.dumps(asdict(cell.alarms)),
+                "interlocks": json.dumps(asdict(_interlocks(cell))),
+                "alarms": json.dumps(asdict(_alarms(cell))),
                 "state_file": str(files.folder / "response.json"),
                 "audit_file": str(files.folder / "audit.jsonl"),
                 "hard_cases": str(files.folder / "hard_cases.bin"),
@@ -82,6 +87,8 @@ def node_table(
                 "ensemble_node",
                 {
                     "models": files.models,
+                    "fallback": files.fallback,
+                    "surroundings": json.dumps(files.surroundings),
                     "keys": files.keys,
                     "window_s": cell.window_s,
                     "budget_s": cell.ensemble.budget_s,
@@ -89,12 +96,18 @@ def node_table(
                     "replicas": cell.ensemble.replicas,
                 },
             )
-            for i in range(1, cell.ensemble.replicas + 1)
+            for i in cell.ensemble.local or range(1, cell.ensemble.replicas + 1)
         ),
         NodeSpec(
             "rule_node",
             "rule_node",
-            {"profile_file": files.profile_file, "network_commissioning_s": network_s, **asdict(cell.rules)},
+            {
+                "profile_file": files.profile_file,
+                "commissioning_s": commissioning_s,
+                "network_commissioning_s": network_s,
+                "traffic_file": files.traffic_file,
+                **asdict(cell.rules),
+            },
         ),
         NodeSpec(
             "feature_node",
@@ -129,6 +142,18 @@ def node_table(
         }
         table.append(NodeSpec(name, "opcua_client_node", {**settings, **more}))
     return table
+
+
+def _interlocks(cell: CellConfig) -> InterlockSettings:
+    """A window that waited its whole budget is not too old to write."""
+    settings = cell.interlocks
+    return replace(settings, max_age_s=max(settings.max_age_s, cell.fusion.budget_s + 1.0))
+
+
+def _alarms(cell: CellConfig) -> AlarmSettings:
+    """A condition that stands is seen once a window: an alarm must outlast the gap, and one lost window."""
+    settings = cell.alarms
+    return replace(settings, off_delay_s=max(settings.off_delay_s, 2.5 * cell.window_s))
 
 
 def link_names(cell: CellConfig) -> list[str]:

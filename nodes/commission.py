@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from cellwatch.models.features.schema import default_schema
 from cellwatch.models.features.tags import TAG_COLUMNS
 from cellwatch.models.rules.profile import Profile
-from cellwatch.models.rules.profile_builder import ProfileBuilder
+from cellwatch.models.rules.profile_builder import MIN_WINDOWS, ProfileBuilder, least_windows
 from cellwatch.nodes.config import ConfigError
+from cellwatch.nodes.drivers.whole_file import write_whole
 from cellwatch.nodes.window_table import read
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from cellwatch.nodes.config import CellConfig
     from cellwatch.nodes.runner import CellRun
 
-MIN_WINDOWS = 20  # fewer say next to nothing about what is normal
 TAIL_WINDOWS = 5  # after the period: the first window that is judged makes the profile be written
 
 
@@ -43,8 +43,8 @@ def commission_cell(
     """Run a cell in its commissioning period and take the profile that it learns.
 
     The baseline of its tags, without which the profile says nothing about the process, is written beside
-    `out`. A real cell (plant none) keeps both and judges by them from now on. ValueError, or RuntimeError of
-    the runner, says what is in the way.
+    `out`. A real cell (plant none) keeps both and judges by them from now on; what it had learned before
+    stays until the new ones are whole. ValueError, or RuntimeError of the runner, says what is in the way.
     """
     from cellwatch.nodes.runner import CellRun, RunOptions, home
     from cellwatch.nodes.start import checked
@@ -81,10 +81,9 @@ def _learn(run: CellRun, seconds: float, out: Path, console: Console) -> Profile
         run.prepare()
         run.commissioning_s = seconds
         files = run.artifacts(None)
-        learned = [Path(files.baseline_file), Path(files.profile_file)]
-        for old in learned:
-            old.unlink(missing_ok=True)
-        run.launch(files)
+        kept = [Path(files.baseline_file), Path(files.profile_file)]
+        learned = [run.run_folder / f"learned.{path.name}" for path in kept]
+        run.launch(replace(files, baseline_file=str(learned[0]), profile_file=str(learned[1])))
 
     def tick(elapsed: float) -> None:
         bar.update(task, completed=elapsed)
@@ -95,14 +94,19 @@ def _learn(run: CellRun, seconds: float, out: Path, console: Console) -> Profile
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("", total=seconds)
         run.run(tick)
-    missing = [path for path in learned if not path.is_file()]
-    if missing:
-        raise RuntimeError(
-            f"stopped before the {seconds:g} s of the commissioning were over: no profile was learned"
-        )
+    if not all(path.is_file() for path in learned):
+        why = f"stopped before the {seconds:g} s of the commissioning were over"
+        if bar.tasks[0].completed >= seconds:
+            why = f"{run.manager.nodes['rule_node'].message}; see {run.run_folder}"
+        raise RuntimeError(f"no profile was learned: {why}")
+    profile = Profile.parse(learned[1].read_text(encoding="utf-8"), str(learned[1]))
+    if profile.windows < least_windows(round(seconds / run.cell.window_s)):
+        raise RuntimeError(f"commissioning was interrupted: only {profile.windows} windows were learned")
     out.parent.mkdir(parents=True, exist_ok=True)
-    (out.parent / f"{out.stem}.baseline.json").write_bytes(learned[0].read_bytes())
-    return Profile.parse(learned[1].read_text(encoding="utf-8"), str(learned[1]))
+    write_whole(out.parent / f"{out.stem}.baseline.json", learned[0].read_text(encoding="utf-8"))
+    for new, old in zip(learned, kept, strict=True):
+        new.replace(old)
+    return profile
 
 
 def _quiet(cell: CellConfig) -> CellConfig:

@@ -15,8 +15,9 @@ import yaml
 
 from cellwatch.models.response.alarms import AlarmSettings
 from cellwatch.models.response.interlocks import InterlockSettings
-from cellwatch.models.response.policy import parse_rule
+from cellwatch.models.response.policy import ResponseRule, parse_rule
 from cellwatch.models.rules.rule_file import RuleFile
+from cellwatch.nodes.drivers.tag_map import TagMap, TagMapError
 
 
 class ConfigError(ValueError):
@@ -58,7 +59,8 @@ class EnsembleConfig:
 
     models: str = ""  # folder of a registry or a bundle; empty: those of the simulated site
     budget_s: float = 0.2  # time for one window; a model that is late abstains
-    replicas: int = 1  # nodes that share the devices
+    replicas: int = 1  # nodes that share the devices, on all machines together
+    local: list[int] = field(default_factory=list)  # numbers of those that run here; empty: all
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,8 @@ def load(path: Path) -> CellConfig:
     cell: CellConfig = _build(CellConfig, _yaml(path, "cell file"), str(path))
     if cell.response_file:
         cell = _with_policy(cell, path)
-    _check_response(cell.response, str(path))
+    policy_file = (path.parent / cell.response_file).resolve() if cell.response_file else path
+    written = _check_response(cell.response, str(policy_file))
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", cell.cell):
         raise ConfigError(
             f"{path}: cell: '{cell.cell}' must be letters, digits, - and _, beginning with a letter"
@@ -168,12 +171,19 @@ def load(path: Path) -> CellConfig:
             if not Path(file).is_file():
                 raise ConfigError(f"{path}: plcs: {plc.name}: {key}: no such file: {file}")
         plcs.append(dataclasses.replace(plc, **files))
+    _check_targets(written, [plc.tag_map for plc in plcs], str(policy_file))
     rules = cell.rules
     if rules.rules_file:
         rules = dataclasses.replace(rules, rules_file=_rule_file(path, rules.rules_file))
     ensemble = cell.ensemble
     if not 1 <= ensemble.replicas <= 16:
         raise ConfigError(f"{path}: ensemble: replicas: {ensemble.replicas} is not 1 to 16")
+    n = ensemble.replicas
+    for number in ensemble.local:
+        if not 1 <= number <= n or ensemble.local.count(number) > 1:
+            raise ConfigError(
+                f"{path}: ensemble: local: {ensemble.local} are not different numbers of 1 to {n}"
+            )
     if ensemble.models:
         ensemble = dataclasses.replace(ensemble, models=str((path.parent / ensemble.models).resolve()))
     return dataclasses.replace(cell, plcs=plcs, rules=rules, ensemble=ensemble)
@@ -198,18 +208,47 @@ def _with_policy(cell: CellConfig, path: Path) -> CellConfig:
         raise ConfigError(f"{path}: response_file: give it or response, not both")
     file = (path.parent / cell.response_file).resolve()
     policy: PolicyFile = _build(PolicyFile, _yaml(file, "policy file"), str(file))
-    _check_response(policy.response, str(file))
     return dataclasses.replace(
         cell, response=policy.response, interlocks=policy.interlocks, alarms=policy.alarms
     )
 
 
-def _check_response(rules: list[ResponseConfig], where: str) -> None:
+def _check_response(rules: list[ResponseConfig], where: str) -> list[ResponseRule]:
+    parsed = []
     for i, rule in enumerate(rules):
         try:
-            parse_rule(dataclasses.asdict(rule))
+            parsed.append(parse_rule(dataclasses.asdict(rule)))
         except ValueError as error:
             raise ConfigError(f"{where}: response[{i}]: {error}") from None
+    return parsed
+
+
+def _check_targets(rules: list[ResponseRule], tag_maps: list[str], where: str) -> None:
+    """All that the response writes stands in a tag map, as a writable tag or as a method."""
+    wanted = [
+        (f"response[{i}]: {prefix}{'method' if name.endswith('()') else 'tag'}", name)
+        for i, rule in enumerate(rules)
+        for prefix, name in (("", rule.tag), ("revert_", rule.revert_tag))
+        if name
+    ]
+    if not wanted:
+        return
+    try:
+        maps = [TagMap.load(file) for file in tag_maps]
+    except TagMapError as error:
+        raise ConfigError(str(error)) from None
+    entries = [entry for one in maps for entry in one.rules if entry.writable]
+    if any(entry.node and "{" in entry.name for entry in entries):
+        return  # only the server knows the name of a node id
+    named = [(entry.name, [s.pattern for s in entry.path] or [""]) for entry in entries]
+    known = {name.format(name=steps[-1], parent=(steps[-2:-1] or [""])[0]) for name, steps in named}
+    known |= {method.name for one in maps for method in one.methods}
+    for key, name in wanted:
+        if name not in known:
+            there = ", ".join(sorted(known)) or "nothing"
+            raise ConfigError(
+                f"{where}: {key}: the tag maps have nothing writable named {name}; there is: {there}"
+            )
 
 
 def _rule_file(cell: Path, name: str) -> str:

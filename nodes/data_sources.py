@@ -7,27 +7,29 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from cellwatch.models.datasets import nsl_kdd
 from cellwatch.models.datasets.dataset import (
-    SEQUENCE,
     DataError,
     DataSet,
     Part,
     digest,
+    drawn_tests,
     from_sessions,
     levels_of,
     levels_y,
 )
 from cellwatch.models.datasets.published import GROUPS, PUBLISHED
 from cellwatch.models.datasets.sessions import SessionWindows
-from cellwatch.models.datasets.tables import data_set, in_order, read_table
+from cellwatch.models.datasets.splits import in_order
+from cellwatch.models.datasets.tables import data_set, read_table
 from cellwatch.models.features import datasense
 from cellwatch.models.features.schema import default_schema
-from cellwatch.models.types import I64
+from cellwatch.models.types import I64, SEQUENCE
 from cellwatch.nodes import lemay
 
 SIMULATED = ("sim:factory", "sim:bench")
@@ -48,15 +50,21 @@ def open_data(
     label: str = "",
     group: str = "",
     time: str = "",
+    test_seed: int = 0,
     told: Told = lambda *_: None,
 ) -> list[DataSet]:
     """What `spec` stands for: "sim:SITE" (made in `cache` if it is not there), a name, or a table.
 
+    With `test_seed` a simulated site is tested on sessions that are drawn anew with this seed.
     Raises DataError; its text says `data absent` where files are not there.
     """
     root = data_root()
     if spec.startswith("sim:"):
-        return [simulated(spec.removeprefix("sim:"), cache, told)]
+        return [simulated(spec.removeprefix("sim:"), cache, told, test_seed)]
+    if test_seed:
+        raise DataError(
+            f"{spec}: --test-seed draws new sessions of a simulated site; this data is what it is"
+        )
     if spec == "nsl_kdd":
         return [nsl_kdd.load(root / "nsl_kdd")]
     if spec == "lemay":
@@ -88,14 +96,14 @@ def simulated_folder(site: str, cache: Path) -> Path:
     return cache / f"{site}-{fingerprint(site)}"
 
 
-def simulated(site: str, cache: Path, told: Told) -> DataSet:
-    """The labelled windows of a simulated site."""
+def simulated(site: str, cache: Path, told: Told, test_seed: int = 0) -> DataSet:
+    """The labelled windows of a simulated site; with `test_seed` the tests are sessions drawn with it."""
     from cellwatch.nodes.simulated import generate
 
     folder = generate(site, simulated_folder(site, cache), seen=told)
-    about = json.loads((folder / "dataset.json").read_text())
-    return from_sessions(
-        [SessionWindows.load(folder / f"{s['name']}.npz") for s in about["sessions"]],
+    about, sessions = _sessions(folder)
+    data = from_sessions(
+        sessions,
         about["classes"],
         default_schema().names,
         name=f"sim:{site}",
@@ -106,6 +114,20 @@ def simulated(site: str, cache: Path, told: Told) -> DataSet:
             "seeds": {s["name"]: s["seed"] for s in about["sessions"]},
         },
     )  # fmt: skip
+    if not test_seed:
+        return data
+    fresh = generate(site, folder / f"test-{test_seed}", seen=told, test_seed=test_seed, like=folder)
+    drawn, sessions = _sessions(fresh)
+    return replace(
+        data,
+        about=f"{data.about}; test sessions drawn with seed {test_seed}",
+        tests=drawn_tests(sessions, drawn["classes"]),
+    )
+
+
+def _sessions(folder: Path) -> tuple[dict[str, Any], list[SessionWindows]]:
+    about = json.loads((folder / "dataset.json").read_text())
+    return about, [SessionWindows.load(folder / f"{s['name']}.npz") for s in about["sessions"]]
 
 
 def load_datasense(folder: Path) -> DataSet:
@@ -136,7 +158,7 @@ def load_datasense(folder: Path) -> DataSet:
     time_ns = at.astype(np.int64)
     window_ns = round(datasense.window_s(table, files[0]) * 1e9)
     whole = Part(pool, _before(session, device, time_ns, window_ns), y, session, device, time_ns)
-    split = in_order(y[3], session, time_ns) if len(names) > 1 else np.full(len(whole), 2)
+    split = in_order(y[3], session, time_ns, whole=False) if len(names) > 1 else np.full(len(whole), 2)
     parts = [whole.take(split == k) for k in range(3)]
     return DataSet(
         "datasense",
@@ -149,6 +171,7 @@ def load_datasense(folder: Path) -> DataSet:
         digest(pool, y[3]),
         "whole attack sessions, in the order of time within each class",
         {"window_s": window_ns / 1e9},
+        in_time=True,
     )
 
 

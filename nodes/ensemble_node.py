@@ -3,14 +3,16 @@
 Subscribes  features, /diagnostics (the other replicas)
 Publishes   verdicts/ensemble (VerdictArray), model_state (latched), attributions (Attribution)
 Services    ~/promote_model (PromoteModel)
-Parameters  models, keys, window_s, budget_s, replica, replicas (see `Params`)
+Parameters  models, fallback, surroundings, keys, window_s, budget_s, replica, replicas (see `Params`)
 
 Models that are promoted in the registry, here or by `cellwatch registry promote`, are loaded beside those in
-service and take over between two windows.
+service and take over between two windows. The other nodes keep the profile, the baseline and the fusion that
+they were started with, so models that bring others wait for a restart of the cell.
 """
 
 from __future__ import annotations
 
+import json
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -27,7 +29,7 @@ from cellwatch.models.features.schema import default_schema
 from cellwatch.models.fusion.attribution import in_words
 from cellwatch.models.registry.bundle import Bundle
 from cellwatch.models.registry.keys import Keys
-from cellwatch.models.registry.model_set import ensemble_of, graphs_of, open_set
+from cellwatch.models.registry.model_set import ensemble_of, graphs_of, open_set, serves
 from cellwatch.models.registry.registry import Registry
 from cellwatch.models.types import Level, Verdicts, abstention
 from cellwatch.nodes.explainer import Explainer
@@ -42,6 +44,13 @@ LOOK_S = 0.5  # how often the registry is looked at
 @dataclass(frozen=True)
 class Params:
     models: str = param("", "folder of a model registry, or of one bundle; empty: abstain")
+    fallback: str = param(
+        "", "bundle that the cell was started with: served while `models` has none that fits"
+    )
+    surroundings: str = param(
+        "{}",
+        "JSON object: what other nodes took from the models (Manifest.surroundings)",
+    )
     keys: str = param("", "folder of the keys that may sign models; empty: only models of this release")
     window_s: float = param(
         1.0, "window length that the models must have learnt", unit="s", low=0.1, high=60.0
@@ -75,14 +84,16 @@ class EnsembleNode(CellNode):
         self.wanted = ""  # version that is being loaded, or was refused
         self.looked_s = 0.0
         self.loader = ThreadPoolExecutor(1)
-        self.registry = Registry(Path(p.models), Keys(Path(p.keys)))
+        keys = Keys(Path(p.keys)) if p.keys else None
+        self.registry = Registry(Path(p.models), keys) if p.models else None
+        self.surroundings = json.loads(p.surroundings)
         self.members = Members(p.replica, p.replicas, time.monotonic())
         self.pub = self.publisher(VerdictArray, "verdicts/ensemble")
         self.state_pub = self.publisher(ModelState, "model_state")
         self.attributions = self.publisher(Attribution, "attributions")
-        if p.models:
-            self.now = self._load()
-            self.wanted = self.now.bundle.version
+        if self.registry:
+            self.now = self._first(self.registry)
+            self.surroundings = self.surroundings or self.now.bundle.manifest.surroundings()
         self._tell_state()
         self.service = self.create_service(PromoteModel, "~/promote_model", self._promote)
         self.subscribe(FeatureWindow, "features", self._score)
@@ -101,22 +112,46 @@ class EnsembleNode(CellNode):
             del self.service
 
     # Models --------------------------------------------------------------------
-    def _load(self) -> Served:
-        """The bundle in service, checked and ready to score. ValueError if it is refused."""
-        found = open_set(
-            Path(self.params.models), self.registry.keys, default_schema().schema_id, self.params.window_s
-        )
+    def _first(self, registry: Registry) -> Served:
+        """What the registry serves, else what the cell was started with. ValueError if none is of use."""
+        fallback = Path(self.params.fallback) if self.params.fallback else None
+        if fallback is not None and not serves(registry.folder):
+            return self._load(registry, fallback)
+        try:
+            self.wanted = registry.current
+            return self._load(registry, registry.folder)
+        except ValueError as error:
+            if fallback is None:
+                raise
+            self.refused = str(error)
+            self.news("registry", f"not taken into service: {error}")
+            return self._load(registry, fallback)
+
+    def _load(self, registry: Registry, folder: Path) -> Served:
+        """The bundle in service there, checked and ready to score. ValueError if it is refused."""
+        found = open_set(folder, registry.keys, default_schema().schema_id, self.params.window_s)
+        self._check(found.bundle)
         core = ensemble_of(found.bundle, self.params.budget_s, time.perf_counter)
         sound = [g for g in graphs_of(found.bundle) if g.name not in core.failed]
         weights = found.bundle.manifest.fusion_weights()
         return Served(found.bundle, core, Explainer(sound, weights, default_schema().names))
+
+    def _check(self, bundle: Bundle) -> None:
+        """ValueError if the other nodes would have to change too."""
+        theirs = bundle.manifest.surroundings()
+        other = [name for name, own in self.surroundings.items() if theirs.get(name) != own]
+        if other:
+            raise ValueError(
+                f"the models come with another {', '.join(other)} than the cell runs with: "
+                "promote them by `cellwatch registry promote` and restart the cell"
+            )
 
     def step(self) -> None:
         if self.next is not None and self.next.done():
             self._swap()
         self._tell_attribution()
         now = time.monotonic()
-        if self.params.models and self.next is None and now - self.looked_s > LOOK_S:
+        if self.registry and self.next is None and now - self.looked_s > LOOK_S:
             self.looked_s = now
             try:
                 current = self.registry.current
@@ -125,19 +160,23 @@ class EnsembleNode(CellNode):
                 return
             if current and current != self.wanted:
                 self.wanted = current
-                self.next = self.loader.submit(self._load)
+                self.next = self.loader.submit(self._load, self.registry, self.registry.folder)
 
     def _swap(self) -> None:
         """Between two windows: nothing is lost, sequences go on."""
         done, self.next = self.next, None
+        new = None
         try:
             new = done.result()
+            if self.now is not None:
+                new.core.take_over(self.now.core)
         except Exception as error:  # the models in service go on
+            if new is not None:
+                new.explainer.close()
             self.refused = str(error)
             self.news("registry", f"not taken into service: {error}")
             return
         if self.now is not None:
-            new.core.take_over(self.now.core)
             self.now.explainer.close()
         self.now, self.refused = new, ""
         self.swaps += 1
@@ -145,11 +184,15 @@ class EnsembleNode(CellNode):
         self._tell_state()
 
     def _promote(self, request, response) -> PromoteModel.Response:
+        if self.registry is None:
+            response.error_code = PromoteModel.Response.REFUSED
+            response.error_msg = "this node has no registry of models"
+            return response
         try:
             if request.version:
-                self.registry.promote(request.version)
+                self.registry.promote(request.version, self._check)
             else:
-                self.registry.rollback()
+                self.registry.rollback(self._check)
             response.serving = self.registry.current
             self.get_logger().info(
                 f"{request.user or 'somebody'} promotes {response.serving}: {request.reason or 'no reason'}"

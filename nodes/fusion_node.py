@@ -22,11 +22,13 @@ from std_msgs.msg import Header
 from cellwatch.models.fusion.fit import FusionFit
 from cellwatch.models.fusion.fusion import Fusion, FusionSettings
 from cellwatch.models.fusion.hard_cases import HardCases, hard_cases
+from cellwatch.models.fusion.limit_alarms import limit_alarms
+from cellwatch.models.fusion.window_watch import WindowWatch
 from cellwatch.models.response.alarms import AlarmSettings
 from cellwatch.models.response.interlocks import InterlockSettings
 from cellwatch.models.response.policy import parse_rule
 from cellwatch.models.response.response import Response
-from cellwatch.models.types import FeatureWindow, FusedVerdict, FusedWindow, Screening, severity
+from cellwatch.models.types import FeatureWindow, FusedVerdict, FusedWindow, Screening, Verdicts, severity
 from cellwatch.nodes.drivers.audit_log import AuditLog
 from cellwatch.nodes.drivers.hard_case_store import HardCaseStore
 from cellwatch.nodes.drivers.whole_file import write_whole
@@ -88,6 +90,7 @@ class FusionNode(CellNode):
         self.desk = OperatorDesk(self, self.response, self.audit, state, write_whole)
         self.fused = self.issued = self.held_back = self.incomplete = 0
         self.missing = ""
+        self.watch = WindowWatch(time.monotonic_ns())
         self._windows: OrderedDict[int, FeatureWindow] = OrderedDict()
         self._tags: dict[str, list[str]] = {}
         self.pub = self.publisher(m.FusedVerdictArray, "verdicts/fused")
@@ -102,13 +105,15 @@ class FusionNode(CellNode):
         self.subscribe(Header, "heartbeat", self._beat)
 
     def start(self) -> None:
+        self.watch = WindowWatch(time.monotonic_ns())
         self.desk.tell()
 
     def step(self) -> None:
         if not self.active:
             return
-        for window in self.core.step(time.time_ns()):
+        for window in self.core.step(time.time_ns(), time.monotonic_ns()):
             now = time.time_ns()
+            self.watch.see(window.window_id, window.end_ns, time.monotonic_ns())
             answer = self.response.step(window, now, time.monotonic_ns())
             for command in answer.commands:
                 self.issued += 1
@@ -125,8 +130,26 @@ class FusionNode(CellNode):
 
     # What is heard ------------------------------------------------------------
     def _offer(self, msg: m.VerdictArray) -> None:
-        self.core.offer(convert.verdicts(msg), time.time_ns())
+        verdicts, now = convert.verdicts(msg), time.time_ns()
+        refused, restarts = self.core.refused, self.core.restarts
+        self.core.offer(verdicts, now, time.monotonic_ns())
+        if self.core.refused != refused:
+            self.news("refused", f"refused verdicts of {verdicts.source}: their window is yet to come")
+        if self.core.restarts != restarts:
+            self.get_logger().warning(f"windows go on at {verdicts.window_id}: was the clock set back?")
+        if self.active:
+            self._alarm_limits(verdicts, now)
         self.step()
+
+    def _alarm_limits(self, verdicts: Verdicts, now_ns: int) -> None:
+        """A limit is no matter of windows: it is alarmed as it is broken, and while it is."""
+        for verdict in limit_alarms(verdicts):
+            self.response.alarms.keep_time(now_ns, time.monotonic_ns())
+            priority = self.response.policy.alarm_priority(verdict)
+            if priority:
+                self.response.alarms.trouble(
+                    verdict.device, verdict.category, priority, verdict.explanation, now_ns
+                )
 
     def _keep(self, msg: m.FeatureWindow) -> None:
         self._windows[msg.window_id] = convert.features(msg)
@@ -136,7 +159,7 @@ class FusionNode(CellNode):
     def _learn_tags(self, msg: m.TagCatalog) -> None:
         catalog = convert.catalog(msg)
         self._tags[catalog.plc] = [t.name for t in catalog.tags]
-        self.response.catalog(catalog.tags)
+        self.response.catalog(catalog.tags, catalog.plc)
 
     def _show(self, msg: m.TagBatch) -> None:
         batch = convert.tags(msg)
@@ -195,9 +218,15 @@ class FusionNode(CellNode):
             "held_back": self.held_back,
             "incomplete": self.incomplete,
             "late": self.core.late,
+            "refused": self.core.refused,
+            "restarts": self.core.restarts,
+            "limits_dropped": self.core.limits_dropped,
             "alarms": sum(a.annunciated for a in self.response.alarms.alarms()),
             "flooded": self.response.alarms.flooded,
         }
+        silent_s = self.watch.silent_s(time.monotonic_ns())
+        if silent_s:
+            return WARN, f"no window for {silent_s:.0f} s", counters
         return (WARN, f"without {self.missing}", counters) if self.missing else (OK, "fusing", counters)
 
 

@@ -59,6 +59,7 @@ class InfluxExportNode(CellNode):
         self.subscribe(
             m.FusedVerdictArray, "verdicts/fused", lambda x: record(lp.fused_lines(convert.fused(x)))
         )
+        self.subscribe(m.Attribution, "attributions", self._attribution)
         self.subscribe(
             m.ActuatorResult, "command_results", lambda x: record(lp.command_lines(convert.result(x)))
         )
@@ -67,6 +68,11 @@ class InfluxExportNode(CellNode):
 
     def _record(self, lines: bytes) -> None:
         self.recorder.append(lines)
+
+    def _attribution(self, msg: m.Attribution) -> None:
+        shares = dict(zip(msg.features, msg.shares, strict=False))
+        end_ns = convert.time_ns(msg.header.stamp)
+        self._record(lp.attribution_lines(msg.window_id, end_ns, msg.device, shares, msg.explanation))
 
     def _alarms(self, msg: m.AlarmArray) -> None:
         """Record the alarms that changed since they were last recorded."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from cellwatch.models.datasets.dataset import BENIGN_SHARE, DataSet, Part
 from cellwatch.models.detectors.scaler import Scaler
-from cellwatch.models.evaluation.leaks import Rows, check
+from cellwatch.models.evaluation.leaks import Rows, check, unknown
 from cellwatch.models.evaluation.metrics import confusion, quality, recall_by_class
 from cellwatch.models.evaluation.pool import TABLE_2, pool_weights
 from cellwatch.models.fusion.calibration import Calibration, fit
@@ -36,7 +36,10 @@ class Judged:
 
 
 class Judge:
-    """Judges trained models on one data set. `profile` adds RuleSense (its limits) at level 1."""
+    """Judges trained models on one data set. `profile` adds RuleSense (its limits) at level 1.
+
+    `strange` says why it is not known which rows the models learnt from, "" if they are those of the data.
+    """
 
     def __init__(
         self,
@@ -45,13 +48,16 @@ class Judge:
         scaler: Scaler,
         profile: Profile | None = None,
         told: Told = lambda _: None,
+        *,
+        strange: str = "",
     ) -> None:
         self.data = data
         self.models = models
         self.scaler = scaler
         self.told = told
+        self.strange = strange
         self.rules = RuleSense(profile) if profile is not None else None
-        self.on_validation = self._said(data.validation) if len(data.validation) else {}
+        self.on_validation = self.said(data.validation) if len(data.validation) else {}
         self._fitted_on = _like_tests(data)
         self.calibration = self._calibrated()
 
@@ -60,10 +66,13 @@ class Judge:
         out = Judged()
         trained_on = _rows(self.data.train, self.data.validation) if len(self.data.train) else None
         for name, part in self.data.tests.items():
-            if trained_on is not None:
+            checks = []
+            if self.strange:
+                checks = unknown(self.strange)
+            elif trained_on is not None:
                 checks = check(trained_on, _rows(part), in_time=self.data.in_time)
-                out.checks.extend({"test": name, **each.to_dict()} for each in checks)
-            said = self._said(part)
+            out.checks.extend({"test": name, **each.to_dict()} for each in checks)
+            said = self.said(part)
             for level in sorted(self.data.classes):
                 for label, p in self._contenders(level, said):
                     self._figures(out, name, part, level, label, p)
@@ -84,15 +93,25 @@ class Judge:
         known = self._fitted_on[whole[self._fitted_on] >= 0]
         y = whole[known]
         score: dict[tuple[str, ...], float] = {}
-        for members in TABLE_2.get(level, {}).values():
+        for members in self.paper(level).values():
             p = self.ensemble(level, members, self.on_validation)
             if p is not None:
                 score[members] = quality(confusion(y, p[known].argmax(axis=1), p.shape[1])).mcc
         return max(score, key=lambda m: score[m]) if score else ()
 
+    def paper(self, level: int) -> dict[str, tuple[str, ...]]:
+        """The paper's ensembles of a level; without a profile RuleSense is left out, and the name says so."""
+        found = TABLE_2.get(level, {})
+        if level != 1 or self.rules is not None:
+            return found
+        return {
+            f"{label} without RuleSense": tuple(m for m in members if m != RULES)
+            for label, members in found.items()
+        }
+
     def _contenders(self, level: int, said: Mapping[tuple[str, int], F32]) -> list[tuple[str, F32]]:
         found = [(name, p) for (name, lv), p in said.items() if lv == level]
-        for label, members in TABLE_2.get(level, {}).items():
+        for label, members in self.paper(level).items():
             p = self.ensemble(level, members, said)
             if p is not None:
                 found.append((label, p))
@@ -131,14 +150,15 @@ class Judge:
                 for k in range(5)
             ]
 
-    def _said(self, part: Part) -> dict[tuple[str, int], F32]:
+    def said(self, part: Part, only: Collection[tuple[str, int]] | None = None) -> dict[tuple[str, int], F32]:
+        """What RuleSense and the models (those in `only`: name, level) say of the rows: (n, classes) each."""
         pool = self.scaler.transform(part.pool)
         found: dict[tuple[str, int], F32] = {}
         if self.rules is not None:
             x = part.x
             _, _, confidence = self.rules.judge_many(x, self.rules.rows(part.device.tolist()))
             found[RULES, 1] = np.stack([1 - confidence, confidence], axis=1).astype(np.float32)
-        for one in self.models:
+        for one in (m for m in self.models if only is None or (m.detector, m.level) in only):
             self.told(f"{one.detector}, L{one.level}")
             found[one.detector, one.level] = probabilities(one.graph, part, pool, one.kind)
         return found
@@ -151,7 +171,7 @@ class Judge:
         truth = self.data.validation.y[1][rows] > 0
         found = {}
         for (name, level), p in self.on_validation.items():
-            if level == 1:
+            if level == 1 and truth.any() and not truth.all():
                 found[f"L1/{name}"] = fit(p[rows, 1].astype(np.float64), truth)
         return Calibration(found)
 

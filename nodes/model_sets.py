@@ -1,19 +1,17 @@
 """Which models a cell is watched with.
 
-Those that its registry serves, else those that came with this release, else, for the small simulated site,
-ones that are learnt now.
+Those that its registry serves, else those that came with this release.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cellwatch.models.features.schema import default_schema
-from cellwatch.models.registry.bundle import MANIFEST
 from cellwatch.models.registry.keys import Keys
-from cellwatch.models.registry.model_set import ModelSet, open_set
-from cellwatch.models.registry.registry import POINTER
+from cellwatch.models.registry.model_set import ModelSet, open_set, serves
 from cellwatch.nodes.config import CellConfig, ConfigError
 from cellwatch.plc_sim.scenario import ScenarioError
 from cellwatch.plc_sim.scenario import load as load_scenario
@@ -25,8 +23,9 @@ if TYPE_CHECKING:
 def for_cell(cell: CellConfig, home: Path, shipped: Path, console: Console) -> ModelSet | None:
     """The models of a cell; None: it has none, the ensemble abstains and the rules learn at the start.
 
-    `home` holds what was trained here (models/SITE) and the keys, `shipped` what came with the release.
-    ConfigError if the cell file names models that cannot be used.
+    `home` holds what was trained here (models/SITE) and the keys, `shipped` what came with the release. The
+    set's folder is the registry in `home` in both cases: a later promotion is seen. ConfigError if the
+    cell file names models that cannot be used.
     """
     keys, schema_id = Keys(home / "keys"), default_schema().schema_id
     if cell.ensemble.models:
@@ -42,15 +41,10 @@ def for_cell(cell: CellConfig, home: Path, shipped: Path, console: Console) -> M
     except ScenarioError as error:
         raise ConfigError(str(error)) from None
     local = home / "models" / site
-    for folder, mark in ((local, POINTER), (shipped / site, MANIFEST)):
-        if (folder / mark).exists():
+    for folder in (local, shipped / site):
+        if serves(folder):
             try:
-                return open_set(folder, keys, schema_id, cell.window_s)
+                return replace(open_set(folder, keys, schema_id, cell.window_s, site), folder=local)
             except ValueError as error:
                 console.print(f"models are left out: {error}", style="yellow", highlight=False)
-    from cellwatch.nodes import training
-
-    if site != training.SITE or cell.window_s != training.WINDOW_S:
-        return None
-    folder = training.ensure_trained(home / "models", console)
-    return open_set(folder, keys, schema_id, cell.window_s)
+    return None

@@ -2,7 +2,8 @@
 
 Publishes   tags (TagBatch), tag_catalog (latched), tag_snapshot (last values once a second, latched),
             command_results (ActuatorResult)
-Subscribes  commands (ActuatorCommand); heartbeat and response_state, without which nothing is written
+Subscribes  commands (ActuatorCommand); heartbeat and response_state, without which nothing is written.
+            Nor is anything written while commands or response_state have more than one publisher
 Services    ~/set_armed (SetArmed)
 Parameters  plc, endpoint, security, user, tag_map, armed, audit_file ... (see `Params`)
 
@@ -11,6 +12,7 @@ Parameters  plc, endpoint, security, user, tag_map, armed, audit_file ... (see `
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +35,7 @@ from cellwatch.nodes.ros.node import ERROR, OK, WARN, CellNode, run
 from cellwatch.nodes.ros.params import param
 
 SNAPSHOT_NS = 1_000_000_000
+ONE_VOICE = ("response_state", "commands")  # a second fusion node would undo what an operator told the first
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class Params:
     )
     armed: bool = param(False, "write accepted commands into the PLC")
     armed_file: str = param(
-        "", "keeps what set_armed last said over a restart of this node; it wins over armed"
+        "", "keeps what set_armed last said over a restart of this node (empty: disarmed); it wins over armed"
     )
     only_plc: bool = param(
         False, "the cell has no other PLC, so a command for an unknown tag is refused here"
@@ -74,7 +77,7 @@ class Snapshot:
         self._value = np.empty(0)
         self._status = np.empty(0, np.uint32)
         self._source_ns = np.empty(0, np.int64)
-        self._next_ns = 0
+        self._told_ns = 0
 
     def take(self, batch: t.TagBatch) -> None:
         """Update from a live batch; what was replayed is older."""
@@ -89,11 +92,11 @@ class Snapshot:
         self._source_ns[batch.tag] = batch.source_ns
 
     def due(self, now_ns: int) -> t.TagBatch | None:
-        """The snapshot, once a second."""
+        """The snapshot, once a second; at once when the clock was set back."""
         tag = np.flatnonzero(self._source_ns).astype(np.uint32)
-        if now_ns < self._next_ns or not len(tag):
+        if 0 <= now_ns - self._told_ns < SNAPSHOT_NS or not len(tag):
             return None
-        self._next_ns = now_ns + SNAPSHOT_NS
+        self._told_ns = now_ns
         times = self._source_ns[tag]
         return t.TagBatch(self.plc, 0, tag, self._value[tag], self._status[tag], times, times, now_ns)
 
@@ -188,10 +191,19 @@ class OpcuaClientNode(CellNode):
 
     def _objection(self, command: t.Command) -> str:
         """Asked by the link's thread, at the last moment before a write."""
+        if discord := self._discord():
+            return discord
         tags = self._catalog.tags if self._catalog is not None else ()
         device = next((tag.device for tag in tags if tag.name == command.tag), "")
         names = (command.tag, command.device, owner(command.tag, device))
         return self.supervision.objection(names, time.monotonic_ns())
+
+    def _discord(self) -> str:
+        """Why nobody knows whom to obey, "" with one publisher (or none, which the dead-man notices)."""
+        for topic in ONE_VOICE:
+            if (voices := self.count_publishers(topic)) > 1:
+                return f"{voices} nodes publish {topic}: end all fusion nodes but one"
+        return ""
 
     def _refuse(self, command: t.Command, why: str) -> None:
         result = t.CommandResult(
@@ -217,25 +229,43 @@ class OpcuaClientNode(CellNode):
     def _set_armed(self, request: SetArmed.Request, response: SetArmed.Response) -> SetArmed.Response:
         """Arming counts once it is on record; disarming counts at once."""
         if not request.armed:
-            self.armed = False
-        elif self.audit is None:
-            response.error_code, response.error_msg = SetArmed.Response.REFUSED, "no audit_file is set"
+            response.error_msg = self._disarm(request)
+        elif why_not := self._arm(request):
+            response.error_code, response.error_msg = SetArmed.Response.REFUSED, why_not
             return response
-        try:
-            if self.audit:
-                self.audit.armed(request.armed, user=request.user, reason=request.reason)
-            if self.params.armed_file:
-                write_whole(Path(self.params.armed_file), "armed" if request.armed else "disarmed")
-        except OSError as error:
-            response.error_msg = f"not on record: {error}"
-            if request.armed:
-                response.error_code = SetArmed.Response.REFUSED
-                return response
-        self.armed = request.armed
         self.get_logger().warning(
             f"{'armed' if request.armed else 'disarmed'} by {request.user}: {request.reason}"
         )
         return response
+
+    def _arm(self, request: SetArmed.Request) -> str:
+        """Why not, "" if armed."""
+        if self.audit is None:
+            return "no audit_file is set"
+        try:
+            self.audit.armed(True, user=request.user, reason=request.reason)
+            if self.params.armed_file:
+                write_whole(Path(self.params.armed_file), "armed")
+        except OSError as error:
+            return f"not on record: {error}"
+        self.armed = True
+        return ""
+
+    def _disarm(self, request: SetArmed.Request) -> str:
+        """Disarm, whatever fails on the disk; returns what did."""
+        self.armed = False
+        failed = []
+        try:
+            if self.params.armed_file:
+                _empty(Path(self.params.armed_file))
+        except OSError as error:
+            failed.append(f"{self.params.plc} may be armed again when its node starts anew: {error}")
+        try:
+            if self.audit:
+                self.audit.armed(False, user=request.user, reason=request.reason)
+        except OSError as error:
+            failed.append(f"not on record: {error}")
+        return f"{self.params.plc} is disarmed, but {'; '.join(failed)}" if failed else ""
 
     def stop(self) -> None:
         self.link.stop()
@@ -267,9 +297,17 @@ class OpcuaClientNode(CellNode):
         }
         if s.state != LinkState.CONNECTED:
             return ERROR, s.trouble or s.state.name.lower(), counters
+        if discord := self._discord():
+            return WARN, f"nothing is written: {discord}", counters
         if s.problems:
             return WARN, "; ".join(list(s.problems)[:3]), counters
         return OK, self.params.endpoint, counters
+
+
+def _empty(file: Path) -> None:
+    """Make a file empty, and durably: on a full disk too, where nothing new can be written."""
+    with file.open("w") as out:
+        os.fsync(out.fileno())
 
 
 def main() -> None:

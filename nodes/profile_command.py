@@ -89,7 +89,7 @@ def show(
     from cellwatch.nodes.cli import fail, print_json
     from cellwatch.nodes.cli import out as screen
 
-    _, found = _open(name)
+    found = _open(name)
     if device and device not in {*found.devices, *found.habits}:
         raise fail(f"{name}: no device is called {device!r}; there are: {', '.join(found.devices)}")
     body = found.to_dict()
@@ -107,7 +107,8 @@ def show(
                 rows.add_row(one, str(mode), str(normal.windows), str(limits), str(len(normal.tags)), known)
         screen.print(rows, highlight=False)
         screen.print(
-            f"version 2, schema {found.schema_id}, {found.windows:,} windows of {found.window_s:g} s",
+            f"version {body['version']}, schema {found.schema_id}, "
+            f"{found.windows:,} windows of {found.window_s:g} s",
             highlight=False,
         )
         return
@@ -132,7 +133,7 @@ def diff(before: ProfileName, after: ProfileName, as_json: AsJson = False) -> No
     """Say what two profiles hold differently; exit code 1 when they differ."""
     from cellwatch.models.rules.difference import differences
 
-    found = differences(_open(before)[1], _open(after)[1])
+    found = differences(_open(before), _open(after))
     _print_changes(found, as_json=as_json)
     if found:
         raise typer.Exit(1)
@@ -145,35 +146,54 @@ def edit(name: ProfileName) -> None:
     from cellwatch.models.rules.profile import Profile
     from cellwatch.nodes.cli import fail
     from cellwatch.nodes.cli import out as screen
+    from cellwatch.nodes.text_file import read_text
 
-    path, before = _open(name, edited=True)
+    path = _place(name)
     editor = os.environ.get("VISUAL") or os.environ.get("EDITOR")
     if not editor:
         raise fail("set EDITOR to the editor that you want to use")
+    try:
+        words = shlex.split(editor)
+    except ValueError as error:
+        raise fail(f"EDITOR: {editor}: {error}") from None
+    try:
+        text = read_text(path)
+        before = Profile.parse(text, str(path), edited=True)
+    except ValueError as error:
+        raise fail(error) from None
+    try:
+        Profile.parse(text)
+        signed = True
+    except ValueError:  # changed by hand; what the user sees and leaves now is on purpose
+        signed = False
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / path.name
         copy.write_text(_text(copy, before), encoding="utf-8")
         try:
-            done = subprocess.run([*shlex.split(editor), str(copy)], check=False).returncode
+            done = subprocess.run([*words, str(copy)], check=False).returncode
         except OSError as error:
             raise fail(f"{editor}: cannot be started: {error.strerror}") from None
         if done:
             raise fail(f"{editor} ended with exit code {done}; {path} stays as it was")
         try:
-            after = Profile.parse(copy.read_text(encoding="utf-8"), path.name, edited=True)
-        except (OSError, ValueError) as error:
+            after = Profile.parse(read_text(copy), path.name, edited=True)
+        except ValueError as error:
+            if not copy.is_file():
+                raise fail(f"{editor} removed the text; {path} stays as it was") from None
             kept = path.with_name(f"{path.stem}.rejected{path.suffix}")
             kept.write_bytes(copy.read_bytes())
             raise fail(f"{error}; {path} stays as it was, your text is in {kept}") from None
     found = differences(before, after)
-    if found:
+    if found or not signed:
         try:
             write_profile(path, after)
         except OSError as error:
             raise fail(f"{path}: cannot be written: {error.strerror}") from None
+    if found:
         _print_changes(found, as_json=False)
     else:
-        screen.print(f"{path}: nothing changed", highlight=False, soft_wrap=True)
+        said = "nothing changed" if signed else "signed anew, with the changes made by hand"
+        screen.print(f"{path}: {said}", highlight=False, soft_wrap=True)
 
 
 def write_profile(path: Path, learned: Profile) -> None:
@@ -198,18 +218,22 @@ def summary(learned: Profile) -> dict[str, Any]:
     }
 
 
-def _open(name: str, *, edited: bool = False) -> tuple[Path, Profile]:
-    """The profile of a file, or the one that a cell learned."""
-    from cellwatch.models.rules.profile import Profile
-    from cellwatch.nodes.cli import fail
+def _place(name: str) -> Path:
+    """A file, or the profile that the cell of this name learned."""
     from cellwatch.nodes.runner import home
 
     own = home() / "cells" / name / "profile.json"
-    path = own if not Path(name).suffix and own.is_file() else Path(name)
+    return own if not Path(name).suffix and own.is_file() else Path(name)
+
+
+def _open(name: str) -> Profile:
+    from cellwatch.models.rules.profile import Profile
+    from cellwatch.nodes.cli import fail
+    from cellwatch.nodes.text_file import read_text
+
+    path = _place(name)
     try:
-        return path, Profile.parse(path.read_text(encoding="utf-8"), str(path), edited=edited)
-    except OSError as error:
-        raise fail(f"{path}: cannot be read: {error.strerror}") from None
+        return Profile.parse(read_text(path), str(path))
     except ValueError as error:
         raise fail(error) from None
 
@@ -220,6 +244,7 @@ def _text(path: Path, learned: Profile) -> str:
 
 def _print_changes(found: list[Change], *, as_json: bool) -> None:
     from rich.table import Table
+    from rich.text import Text
 
     from cellwatch.nodes.cli import out as screen
     from cellwatch.nodes.cli import print_json
@@ -232,7 +257,7 @@ def _print_changes(found: list[Change], *, as_json: bool) -> None:
         return
     rows = Table("place", "before", "after", box=None, padding=(0, 2, 0, 0))
     for change in found:
-        rows.add_row(change.place, _said(change.before), _said(change.after))
+        rows.add_row(*(Text(_said(x)) for x in (change.place, change.before, change.after)))
     screen.print(rows, highlight=False)
 
 

@@ -81,16 +81,16 @@ def show(
 
 @registry.command()
 def promote(version: Annotated[str, typer.Argument(help="Version to serve.")], where: Where = SITE) -> None:
-    """Serve this version from now on; a running cell takes it over between two windows."""
+    """Serve this version: a running cell takes it over between two windows, or says why not."""
     _said(lambda: _registry(where).promote(version))
-    _tell(f"version {version} is in service")
+    _tell(f"version {version} is promoted")
 
 
 @registry.command()
 def rollback(where: Where = SITE) -> None:
     """Serve the version before."""
     version = _said(lambda: _registry(where).rollback())
-    _tell(f"version {version} is in service again")
+    _tell(f"version {version} is promoted again")
 
 
 @registry.command()
@@ -119,7 +119,7 @@ def import_(
 
     def add() -> str:
         place = _registry(where)
-        bundle = read(folder, place.keys)
+        bundle = read(folder, place.keys, site=None if "/" in where else where)
         return place.add(bundle.manifest, bundle.files)
 
     version = _said(add)

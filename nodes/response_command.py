@@ -19,14 +19,18 @@ Off = Annotated[bool, typer.Option("--end", help="End it.")]
 
 @response.command()
 def status(config: Config = "demo", as_json: AsJson = False) -> None:
-    """Show what is overridden and what is in maintenance."""
+    """Show which links to the PLCs are armed, what is overridden and what is in maintenance."""
     from cellwatch.nodes.cli import out, print_json
 
     with operator(config) as cell:
         overridden, maintenance = cell.taken()
+        armed = cell.armed(_links(config))
     if as_json:
-        print_json({"overridden": overridden, "maintenance": maintenance})
+        print_json({"armed": armed, "overridden": overridden, "maintenance": maintenance})
     else:
+        words = {True: "armed", False: "disarmed", None: "not heard, so not known"}
+        for link, state in armed.items():
+            out.print(f"{link}: {words[state]}", highlight=False)
         out.print(f"overridden: {', '.join(overridden) or 'nothing'}", highlight=False)
         out.print(f"in maintenance: {', '.join(maintenance) or 'nothing'}", highlight=False)
 
@@ -52,20 +56,36 @@ def maintenance(
 @response.command()
 def arm(config: Config = "demo", user: User = "", reason: Reason = "") -> None:
     """Let the cell write its commands into the PLCs."""
-    _arm(config, user, reason, armed=True)
+    from cellwatch.nodes.ros.operator import NoAnswerError
+
+    armed: list[str] = []
+    with operator(config) as cell:
+        for link in _links(config):
+            try:
+                cell.arm(link, login(user), reason)
+            except NoAnswerError as error:
+                raise NoAnswerError(
+                    f"{link} is not armed: {error}; armed: {', '.join(armed) or 'nothing'}"
+                ) from None
+            armed.append(link)
 
 
 @response.command()
 def disarm(config: Config = "demo", user: User = "", reason: Reason = "") -> None:
     """Withhold every command."""
-    _arm(config, user, reason, armed=False)
+    from cellwatch.nodes.cli import fail
+
+    with operator(config) as cell:
+        links = _links(config)
+        silent = cell.disarm(links, login(user), reason)
+    if silent:
+        done = ", ".join(link for link in links if link not in silent) or "nothing"
+        raise fail(f"no answer from {', '.join(silent)}, which may be armed still; disarmed: {done}")
 
 
-def _arm(config: str, user: str, reason: str, *, armed: bool) -> None:
+def _links(config: str) -> list[str]:
     from cellwatch.nodes.cell import link_names
     from cellwatch.nodes.cli import config_path
     from cellwatch.nodes.config import load
 
-    with operator(config) as cell:
-        for link in link_names(load(config_path(config))):
-            cell.set_armed(link, login(user), reason, armed=armed)
+    return link_names(load(config_path(config)))

@@ -3,7 +3,8 @@
 Subscribes  features, tags, tag_catalog, tag_snapshot, command_results
 Publishes   verdicts/rules (VerdictArray, one a window), verdicts/limits (VerdictArray, once a tag breaks
             a limit of the rule file or keeps it again; said once a second while any is broken)
-Parameters  profile_file, rules_file, suspicious_points, block_points, margin (see `Params`)
+Parameters  profile_file, commissioning_s, traffic_file, network_commissioning_s, rules_file,
+            suspicious_points, block_points, margin (see `Params`)
 """
 
 from __future__ import annotations
@@ -21,23 +22,29 @@ from cellwatch.models.features.tags import TAG_COLUMNS
 from cellwatch.models.rules.crosscheck import CrossChecks
 from cellwatch.models.rules.physics import Physics
 from cellwatch.models.rules.profile import Profile
-from cellwatch.models.rules.profile_builder import ProfileBuilder
+from cellwatch.models.rules.profile_builder import ProfileBuilder, least_windows
 from cellwatch.models.rules.protocol import ProtocolRules
 from cellwatch.models.rules.rule_file import RuleFile
 from cellwatch.models.rules.rulesense import RuleSense, RuleSettings
-from cellwatch.models.rules.tag_limits import LimitRules
+from cellwatch.models.rules.tag_limits import LimitRules, unknown_limits
 from cellwatch.models.rules.user_rules import UserRules
 from cellwatch.models.types import Screening, Verdicts, abstention
 from cellwatch.nodes.drivers.whole_file import write_whole
 from cellwatch.nodes.ros import convert
 from cellwatch.nodes.ros.node import ERROR, OK, WARN, CellNode, run
 from cellwatch.nodes.ros.params import param
+from cellwatch.nodes.text_file import read_text
+
+LEARNT = -1  # the traffic was learnt anew already
 
 
 @dataclass(frozen=True)
 class Params:
     profile_file: str = param(
         "", "profile of the cell; written there after commissioning when it does not exist"
+    )
+    commissioning_s: float = param(
+        0.0, "benign learning period at the start, as feature_node flags it", unit="s", low=0.0, high=604800.0
     )
     rules_file: str = param("", "limits, physics and rules of the user, YAML")
     suspicious_points: float = param(1.0, "points that make a device SUSPICIOUS", low=0.01, high=1000.0)
@@ -49,6 +56,7 @@ class Params:
         low=0.0,
         high=86400.0,
     )
+    traffic_file: str = param("", "profile with the traffic learned anew; read again after a restart")
     margin: float = param(0.5, "widening of learned limits, in units of the range seen", low=0.0, high=10.0)
 
 
@@ -59,7 +67,7 @@ class RuleNode(CellNode):
     def build(self) -> None:
         p = self.params
         self.settings = RuleSettings(p.suspicious_points, p.block_points)
-        text = Path(p.rules_file).read_text(encoding="utf-8") if p.rules_file else ""
+        text = read_text(Path(p.rules_file)) if p.rules_file else ""
         self.declared = RuleFile.parse(text, p.rules_file)
         points = (p.suspicious_points, p.block_points)
         self.physics = Physics(self.declared.physics, *points)
@@ -69,14 +77,16 @@ class RuleNode(CellNode):
         self.limits_told = 0.0
         self.crosschecks = CrossChecks({})
         self.rules: RuleSense | None = None
-        path = Path(p.profile_file)
-        if p.profile_file and path.exists():
-            self.rules = self._rulesense(Profile.parse(path.read_text(encoding="utf-8"), str(path)))
         self.builder = self._builder()
         self.judged = self.learned = 0
         self.traffic: ProfileBuilder | None = None  # while the traffic is learnt anew
         self.traffic_until_ns = 0
         self.trouble = ""
+        known = [Path(name) for name in (p.traffic_file, p.profile_file) if name and Path(name).exists()]
+        if known:
+            self.rules = self._rulesense(_profile(known[0]))
+            if known[0] == Path(p.traffic_file):
+                self.traffic_until_ns = LEARNT
         self.pub = self.publisher(VerdictArray, "verdicts/rules")
         self.limits_pub = self.publisher(VerdictArray, "verdicts/limits")
         self.subscribe(FeatureWindow, "features", self._judge)
@@ -139,43 +149,63 @@ class RuleNode(CellNode):
         if not self.active:
             return
         window = convert.features(msg)
-        verdicts = self._learn(window) if window.commissioning else self._verdicts(window)
+        try:
+            verdicts = self._learn(window) if window.commissioning else self._verdicts(window)
+            self.trouble = ""
+        except ValueError as error:
+            self.trouble = str(error)
+            self.news("judge", self.trouble)
+            verdicts = abstention("rules", window, self.trouble)
         self.say(
             self.pub,
             convert.verdicts_msg(replace(verdicts, latency_s=(time.time_ns() - window.closed_ns) / 1e9)),
         )
 
-    def _learn(self, window) -> Verdicts:
-        self.builder.add(window)
-        self.learned += 1
+    def _learn(self, window: t.FeatureWindow) -> Verdicts:
+        if self.rules is None:
+            self.builder.add(window)
+            self.learned += 1
         return abstention("rules", window, "commissioning", Screening.ALLOW)
 
-    def _verdicts(self, window) -> Verdicts:
-        if self.rules is None and len(self.builder):
-            profile = self.builder.build()
-            if self.params.profile_file:
-                try:
-                    write_whole(Path(self.params.profile_file), profile.to_json())
-                except OSError as error:  # it still judges; the next start learns anew
-                    self.news("profile", f"{self.params.profile_file}: cannot be written: {error}")
-            self.rules = self._rulesense(profile)
-            self.get_logger().info(f"profile learned from {profile.windows} windows")
+    def _verdicts(self, window: t.FeatureWindow) -> Verdicts:
+        """ValueError says why there can be none."""
+        if self.rules is None:
+            self._conclude(window)
         if self.rules is None:
             return abstention("rules", window, "no profile")
-        if self.params.network_commissioning_s and self.traffic_until_ns >= 0:
+        self.rules.require_fit(window)
+        if self.params.network_commissioning_s and self.traffic_until_ns != LEARNT:
             window = self._learn_traffic(window)
-        try:
-            verdicts = self.rules.judge(window)
-        except ValueError as error:
-            self.trouble = str(error)
-            self.news("judge", self.trouble)
-            return abstention("rules", window, self.trouble)
-        self.trouble = ""
+        verdicts = self.rules.judge(window)
         self.judged += 1
         return verdicts
 
-    def _learn_traffic(self, window) -> t.FeatureWindow:
+    def _conclude(self, window: t.FeatureWindow) -> None:
+        """The commissioning is over: take what was learned. ValueError if a restart has lost most of it."""
+        asked = round(self.params.commissioning_s * 1e9 / (window.end_ns - window.start_ns))
+        if not asked and not len(self.builder):
+            return
+        if len(self.builder) < least_windows(asked):
+            raise ValueError(
+                f"commissioning was interrupted: {len(self.builder)} of {asked} windows were learned; "
+                "commission again"
+            )
+        profile = self.builder.build()
+        self.builder = self._builder()
+        self._write(self.params.profile_file, profile)
+        self.rules = self._rulesense(profile)
+        self.get_logger().info(f"profile learned from {profile.windows} windows")
+
+    def _write(self, name: str, profile: Profile) -> None:
+        if name:
+            try:
+                write_whole(Path(name), profile.to_json())
+            except OSError as error:  # it still judges; the next start learns anew
+                self.news("profile", f"{name}: cannot be written: {error}")
+
+    def _learn_traffic(self, window: t.FeatureWindow) -> t.FeatureWindow:
         """Collect traffic; until it is learnt, judge the process alone."""
+        assert self.rules is not None
         if self.traffic is None:
             self.traffic = self._builder()
             self.traffic_until_ns = window.end_ns + round(self.params.network_commissioning_s * 1e9)
@@ -184,19 +214,38 @@ class RuleNode(CellNode):
             values = window.values.copy()
             values[:, [not f.startswith("sensor_") for f in self.rules.profile.features]] = np.nan
             return replace(window, values=values, conversations=None)
-        self.rules = self._rulesense(self.rules.profile.with_network(self.traffic.build()))
+        profile = self.rules.profile.with_network(self.traffic.build())
+        self._write(self.params.traffic_file, profile)
+        self.rules = self._rulesense(profile)
         self.get_logger().info(f"traffic learned from {len(self.traffic)} windows")
-        self.traffic, self.traffic_until_ns = None, -1
+        self.traffic, self.traffic_until_ns = None, LEARNT
         return window
 
     def health(self) -> tuple[bytes, str, dict[str, object]]:
         counters = {"judged": self.judged, "learned": self.learned}
         if self.trouble:
             return ERROR, self.trouble, counters
-        unknown = (*self.physics.unknown, *self.user_rules.unknown)
+        if self.rules is None and not self.params.commissioning_s and not len(self.builder):
+            return WARN, "no profile: nobody commissioned this cell", counters
+        unknown = (
+            *unknown_limits(self.limits.values()),
+            *self.physics.unknown,
+            *self.user_rules.unknown,
+        )
         if unknown:
             return WARN, "; ".join(unknown[:3]), counters
-        return OK, "judging" if self.rules else "commissioning", counters
+        if self.rules is None:
+            return OK, f"commissioning: {len(self.builder)} windows learned", counters
+        if self.traffic is not None:
+            return OK, f"learning the traffic: {len(self.traffic)} windows; the process is judged", counters
+        return OK, "judging", counters
+
+
+def _profile(path: Path) -> Profile:
+    profile = Profile.parse(read_text(path), str(path))
+    if profile.tag_columns != TAG_COLUMNS:
+        raise ValueError(f"{path}: has other tag columns than this release: commission anew")
+    return profile
 
 
 def main() -> None:

@@ -24,11 +24,10 @@ def run_tests(
     from cellwatch.models.rules.rule_tests import run_test, untested
     from cellwatch.nodes.cli import fail, print_json
     from cellwatch.nodes.cli import out as screen
+    from cellwatch.nodes.text_file import read_text
 
     try:
-        declared = RuleFile.parse(file.read_text(encoding="utf-8"), str(file))
-    except OSError as error:
-        raise fail(f"{file}: {error.strerror}") from None
+        declared = RuleFile.parse(read_text(file), str(file))
     except ValueError as error:
         raise fail(error) from None
     results = [run_test(declared, test) for test in declared.tests]
@@ -99,14 +98,13 @@ def evaluate(
     from cellwatch.nodes.cli import fail, print_json
     from cellwatch.nodes.cli import out as screen
     from cellwatch.nodes.rules_evaluate import evaluate as judge
+    from cellwatch.nodes.text_file import read_text
     from cellwatch.nodes.window_table import read
 
     try:
-        profile = Profile.parse(profiles.read_text(encoding="utf-8"), str(profiles))
+        profile = Profile.parse(read_text(profiles), str(profiles))
         addresses = frozenset(a.strip() for a in apart.split(",") if a.strip())
         found = judge(profile, read(data).part(since, until), apart=addresses)
-    except OSError as error:
-        raise fail(f"{profiles}: cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise fail(error) from None
     if as_json:

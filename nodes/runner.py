@@ -155,6 +155,8 @@ class CellRun:
             files = replace(
                 files,
                 models=str(models.folder),
+                fallback=str(models.path),
+                surroundings=models.bundle.manifest.surroundings(),
                 baseline_file=self._unpacked(models, "baseline.json"),
                 profile_file=self._unpacked(models, "profile.json"),
                 fit_file=self._unpacked(models, "fusion.json"),
@@ -163,7 +165,8 @@ class CellRun:
             if self.options.capture:
                 # The ensemble knows the simulated traffic, not this one: it abstains, the rules learn it.
                 self.network_s = NETWORK_COMMISSION_S
-                files = replace(files, models="", fit_file="", weights={})
+                traffic = str(self.run_folder / "profile.traffic.json")
+                files = replace(files, models="", fallback="", fit_file="", weights={}, traffic_file=traffic)
             if files.baseline_file and files.profile_file:
                 return files
         own = self.folder if self.plant is None else self.run_folder

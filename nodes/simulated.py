@@ -38,6 +38,7 @@ from cellwatch.models.types import (
     TagInfo,
     TrafficBatch,
 )
+from cellwatch.nodes.sources import code_digest, write_whole
 from cellwatch.plc_sim.attacks import ATTACKS
 from cellwatch.plc_sim.faults import FAULTS
 from cellwatch.plc_sim.frames import Frames, concat
@@ -55,6 +56,7 @@ SPLITS = ("train", "validation", "test")
 EPOCH_NS = 1_700_000_000_000_000_000
 LEAD_S = 40.0  # quiet at the start of a session
 SETTLE_S = 60.0  # after a safe state the process is neither safe nor as it was
+MOST_TEST_SEEDS = 800  # the seeds of a site's sessions lie within a million
 CHUNK = 100  # scans whose frames are folded at once
 
 
@@ -109,12 +111,10 @@ def classes_of(site: str) -> tuple[str, ...]:
 
 
 def fingerprint(site: str) -> str:
-    """Hash of what decides the windows: the simulator, the recipe, the columns."""
-    root = Path(__file__).resolve().parent.parent / "plc_sim"
-    digest = hashlib.sha256(json.dumps([asdict(RECIPES[site]), default_schema().schema_id]).encode())
-    for file in sorted(root.rglob("*.py")):
-        digest.update(file.relative_to(root).as_posix().encode() + file.read_bytes())
-    return digest.hexdigest()[:12]
+    """Hash of what decides the windows: recipe, columns, the code that plays, labels and makes features."""
+    made_by = code_digest("plc_sim", "models/features", "models/datasets/sessions.py", "nodes/simulated.py")
+    said = json.dumps([asdict(RECIPES[site]), default_schema().schema_id, made_by])
+    return hashlib.sha256(said.encode()).hexdigest()[:12]
 
 
 # ---------------------------------------------------------------------- what to play
@@ -127,15 +127,23 @@ def plans(recipe: Recipe) -> list[Plan]:
     return [plan for _, plan in sorted(found, key=lambda item: item[0])]
 
 
-def _split(recipe: Recipe, k: int) -> Iterator[Plan]:
-    rng = np.random.default_rng([recipe.first_seed, k])
+def fresh_plans(recipe: Recipe, test_seed: int) -> list[Plan]:
+    """Test sessions that nobody has seen: the same recipe, drawn and played with seeds of their own."""
+    if not 1 <= test_seed <= MOST_TEST_SEEDS:
+        raise ValueError(f"test seed {test_seed}: allowed: 1 to {MOST_TEST_SEEDS}")
+    return list(_split(recipe, SPLITS.index("test"), test_seed))
+
+
+def _split(recipe: Recipe, k: int, test_seed: int = 0) -> Iterator[Plan]:
+    rng = np.random.default_rng([recipe.first_seed, k, test_seed] if test_seed else [recipe.first_seed, k])
     sessions = _schedule(recipe, _incidents(recipe, recipe.incidents[k], rng))
     sessions += [[]] * recipe.quiet[k]
     first = recipe.first_seed + 10_000 * k + (0 if SPLITS[k] == "test" else TRAINING_FIRST)
+    first += test_seed and 100_000 + 1_000 * test_seed
     for i, slots in enumerate(sessions):
         ends = [_ends(slot) for slot in slots]
         seconds = max([recipe.session_s, *(end + recipe.gap_s for end in ends)])
-        name = f"{recipe.site}-{SPLITS[k]}-{i:03d}"
+        name = f"{recipe.site}-{SPLITS[k]}{test_seed or ''}-{i:03d}"
         activities = tuple(
             Moment(str(rng.choice(sorted(ACTIVITIES))), (at, at))
             for at in rng.uniform(LEAD_S, seconds - LEAD_S, int(rng.integers(0, 4)))
@@ -207,17 +215,28 @@ def _ends(slot: Slot) -> float:
 
 # ---------------------------------------------------------------------- play it
 def generate(
-    site: str, folder: Path, workers: int | None = None, seen: Callable[[int, int], None] = lambda *_: None
+    site: str,
+    folder: Path,
+    workers: int | None = None,
+    seen: Callable[[int, int], None] = lambda *_: None,
+    *,
+    test_seed: int = 0,
+    like: Path | None = None,
 ) -> Path:
-    """Make the data set of a site in `folder`, or what is missing of it; `seen` is told (done, sessions)."""
+    """Make the data set of a site in `folder`, or what is missing of it; `seen` is told (done, sessions).
+
+    With `test_seed` only new test sessions are made, with the tag baseline of the data set in `like`.
+    """
     recipe = RECIPES[site]
-    todo = plans(recipe)
+    todo = fresh_plans(recipe, test_seed) if test_seed else plans(recipe)
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / "dataset.json").is_file():
         return folder
     baseline = folder / "baseline.json"
-    if not baseline.is_file():
-        _write(baseline, json.dumps(commission(recipe)).encode())
+    if like is not None:
+        write_whole(baseline, (like / "baseline.json").read_bytes())
+    elif not baseline.is_file():
+        write_whole(baseline, json.dumps(commission(recipe)).encode())
     with ProcessPoolExecutor(workers or os.cpu_count() or 1, mp_context=get_context("spawn")) as pool:
         missing = [plan for plan in todo if not (folder / f"{plan.name}.npz").is_file()]
         done = len(todo) - len(missing)
@@ -239,7 +258,7 @@ def generate(
         "recipe": asdict(recipe),
         "sessions": [{"name": p.name, "split": p.split, "seed": p.seed, "seconds": p.seconds} for p in todo],
     }
-    _write(folder / "dataset.json", json.dumps(about, indent=1).encode())
+    write_whole(folder / "dataset.json", json.dumps(about, indent=1).encode())
     return folder
 
 
@@ -285,7 +304,7 @@ def profile(site: str, folder: Path) -> str:
 def _play_into(folder: Path, recipe: Recipe, plan: Plan) -> None:
     baseline = TagBaseline.from_dict(json.loads((folder / "baseline.json").read_text()))
     session = play(recipe, plan, baseline)
-    part = folder / f"{plan.name}.part.npz"
+    part = folder / f"{plan.name}.{os.getpid()}.part.npz"
     session.save(part)
     part.replace(folder / f"{plan.name}.npz")
 
@@ -405,9 +424,3 @@ def tag_batches(
                 )
             )  # fmt: skip
     return catalogs, batches
-
-
-def _write(path: Path, data: bytes) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(data)
-    part.replace(path)

@@ -1,4 +1,4 @@
-"""From the options of `cellwatch run` to a report: check, train if needed, run, shut down."""
+"""From the options of `cellwatch run` to a report: check, run, shut down."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def checked(config: Path, plant: str | None, options: RunOptions, influx: str = 
 
 
 def models_for(cell: CellConfig, console: Console) -> ModelSet | None:
-    """What the ensemble serves; what can be made for the simulated plant and is missing is made now."""
+    """What the ensemble serves, None if nothing fits; the packet parser is compiled first."""
     ensure_compiled(home(), console)
     return for_cell(cell, home(), CONFIG / "models", console)
 

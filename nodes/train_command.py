@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import resources
@@ -30,7 +29,12 @@ Cache = Annotated[Path | None, typer.Option(help="Where data and finished models
 Engine = Annotated[str, typer.Option(help="local, dask://HOST:PORT or ray://HOST:PORT.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Models at a time on this machine.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of the models.")]
+TestSeed = Annotated[
+    int | None,
+    typer.Option(min=1, help="Test a simulated site on new sessions, drawn with this seed and played now."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+SHIPPED = Path(str(resources.files("cellwatch"))) / "config" / "models"
 
 
 def train(
@@ -54,7 +58,7 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train detectors; what is finished already is kept. Splits are by session and time, never at random."""
-    from cellwatch.models.registry.bundle import write
+    from cellwatch.models.registry.bundle import check_target, write
     from cellwatch.models.registry.keys import Keys
     from cellwatch.nodes.bundling import bundle
     from cellwatch.nodes.cli import err, print_json
@@ -63,6 +67,7 @@ def train(
     from cellwatch.nodes.runner import home
 
     with _errors():
+        check_target(output)
         place = cache or home() / "datasets"
         sets = _open(data, place, label, group, time, err)
         if len(sets) > 1:
@@ -95,6 +100,7 @@ def evaluate(
     engine: Engine = "local",
     workers: Workers = None,
     seed: Seed = 0,
+    test_seed: TestSeed = None,
     cache: Cache = None,
     as_json: AsJson = False,
 ) -> None:
@@ -107,7 +113,7 @@ def evaluate(
     with _errors():
         place = cache or home() / "datasets"
         try:
-            sets = _open(data, place, label, group, time, err)
+            sets = _open(data, place, label, group, time, err, test_seed or 0)
         except DataError as error:
             if "data absent" not in str(error):
                 raise
@@ -160,8 +166,7 @@ def models(
     from cellwatch.nodes.cli import print_json
 
     with _errors():
-        held = [(_read(folder), folder)] if folder is not None else _known()
-        rows = [row for bundle, where in held for row in table(bundle, where)]
+        rows = table(_read(folder), folder) if folder is not None else _known()
     if as_json:
         print_json(rows)
         return
@@ -172,8 +177,11 @@ def models(
     for column in columns:
         shown.add_column(column)
     for row in rows:
-        shown.add_row(*(_cell(row[column]) for column in columns))
+        shown.add_row(*(_cell(row.get(column)) for column in columns))
     screen.print(shown)
+    for row in rows:
+        if "why" in row:
+            screen.print(f"{row['site']}: {row['why']}", style="red", highlight=False)
 
 
 def add_to(app: typer.Typer) -> None:
@@ -195,12 +203,14 @@ def _errors() -> Iterator[None]:
         raise fail(error) from None
 
 
-def _open(spec: str, cache: Path, label: str, group: str, time: str, console: Console) -> list[DataSet]:
+def _open(
+    spec: str, cache: Path, label: str, group: str, time: str, console: Console, test_seed: int = 0
+) -> list[DataSet]:
     from cellwatch.nodes.data_sources import open_data
 
     with _bar(console) as tick:
         return open_data(
-            spec, cache, label=label, group=group, time=time,
+            spec, cache, label=label, group=group, time=time, test_seed=test_seed,
             told=lambda done, of: tick("simulating", done, of),
         )  # fmt: skip
 
@@ -265,24 +275,25 @@ def _judge(data: DataSet, found: list[Trained], console: Console) -> Any:
         if site:
             beside = _beside(site, Path(str(data.facts["folder"])))
             profile = Profile.parse(beside["profile.json"].decode(), "profile.json")
-        return Judge(_only(data, found), found, scaler_of(data), profile), beside
+        return Judge(data.only({one.level for one in found}), found, scaler_of(data), profile), beside
 
 
 def _beside(site: str, folder: Path) -> dict[str, bytes]:
-    """Tag baseline and profile of a simulated site; the profile is made at first use."""
+    """Tag baseline and profile of a simulated site; the profile is made at first use by these rules."""
     from cellwatch.nodes.simulated import profile
+    from cellwatch.nodes.sources import code_digest, write_whole
 
-    path = folder / "profile.json"
+    path = folder / f"profile-{code_digest('models/rules')}.json"
     if not path.is_file():
-        path.write_text(profile(site, folder))
-    return {name: (folder / name).read_bytes() for name in ("baseline.json", "profile.json")}
+        write_whole(path, profile(site, folder).encode())
+    return {"baseline.json": (folder / "baseline.json").read_bytes(), "profile.json": path.read_bytes()}
 
 
 def _judge_folder(data: DataSet, folder: Path, levels: Sequence[int], names: str, console: Console) -> Judged:
     """Judge the models of a bundle."""
     from cellwatch.nodes.bundling import trained_of
     from cellwatch.nodes.judging import Judge
-    from cellwatch.nodes.trainer import schema_of
+    from cellwatch.nodes.trainer import data_digest, schema_of
 
     held = _read(folder)
     if held.manifest.schema_id != schema_of(data).schema_id:
@@ -292,9 +303,16 @@ def _judge_folder(data: DataSet, folder: Path, levels: Sequence[int], names: str
     found, scaler = trained_of(held)
     wanted = _names(names)
     found = [one for one in found if one.level in levels and one.detector in wanted]
+    if not found:
+        there = ", ".join(f"L{m.level} {m.detector}" for m in held.manifest.models)
+        raise ValueError(f"{folder}: none of the models asked for; it has {there}")
+    learnt = held.manifest.lineage
+    strange = ""
+    if learnt.get("digest") != data_digest(data):
+        strange = f"the models learnt from other rows ({learnt.get('name', learnt.get('data', 'unknown'))})"
     with console.status("judging"):
-        judge = Judge(_as_learnt(_only(data, found), held), found, scaler, _profile(held, data))
-        return judge.judge()
+        cut = _as_learnt(data.only({one.level for one in found}), held)
+        return Judge(cut, found, scaler, _profile(held, data), strange=strange).judge()
 
 
 def _profile(held: Bundle, data: DataSet) -> Profile | None:
@@ -318,7 +336,7 @@ def _as_learnt(data: DataSet, held: Bundle) -> DataSet:
     classes = {level: tuple(held.manifest.classes[str(level)]) for level in data.classes}
 
     def part(one: Part) -> Part:
-        y = {}
+        y = dict(one.y)
         for level, names in data.classes.items():
             place = {name: i for i, name in enumerate(classes[level])}
             index = np.array([place.get(name, -1) for name in names], dtype=np.int64)
@@ -334,14 +352,6 @@ def _as_learnt(data: DataSet, held: Bundle) -> DataSet:
     )
 
 
-def _only(data: DataSet, found: Sequence[Trained]) -> DataSet:
-    """The data with the levels that there are models for."""
-    from dataclasses import replace
-
-    levels = {one.level for one in found}
-    return replace(data, classes={level: names for level, names in data.classes.items() if level in levels})
-
-
 def _read(folder: Path) -> Bundle:
     from cellwatch.models.registry.bundle import read
     from cellwatch.models.registry.keys import Keys
@@ -350,17 +360,33 @@ def _read(folder: Path) -> Bundle:
     return read(folder, Keys(home() / "keys"))
 
 
-def _known() -> list[tuple[Bundle, Path]]:
-    """Bundles of the release, and what the registries serve."""
+def _known() -> list[dict[str, Any]]:
+    """Rows of the bundles of the release and of what the registries serve; one that is refused says why."""
+    from cellwatch.models.registry.bundle import BundleError, read
+    from cellwatch.models.registry.keys import Keys
+    from cellwatch.models.registry.registry import Registry
+    from cellwatch.nodes.bundling import table
     from cellwatch.nodes.runner import home
 
-    shipped = Path(str(resources.files("cellwatch"))) / "config" / "models"
-    folders = [p.parent for p in sorted(shipped.glob("*/manifest.json"))]
-    for pointer in sorted((home() / "models").glob("*/current.json")):
-        current = json.loads(pointer.read_text()).get("current", "")
-        if current:
-            folders.append(pointer.parent / "versions" / current)
-    return [(_read(folder), folder) for folder in folders]
+    keys = Keys(home() / "keys")
+    found: list[dict[str, Any]] = []
+
+    def add(site: str, rows: Callable[[], list[dict[str, Any]]]) -> None:
+        try:
+            found.extend(rows())
+        except BundleError as error:
+            found.append({"site": site, "name": "refused", "why": str(error)})
+
+    def served(registry: Registry) -> list[dict[str, Any]]:
+        current = registry.current
+        return table(registry.load(current), registry.path(current)) if current else []
+
+    for manifest in sorted(SHIPPED.glob("*/manifest.json")):
+        folder = manifest.parent
+        add(folder.name, lambda folder=folder: table(read(folder, keys), folder))  # type: ignore[misc]
+    for folder in sorted(p for p in (home() / "models").glob("*") if p.is_dir()):
+        add(folder.name, lambda folder=folder: served(Registry(folder, keys)))  # type: ignore[misc]
+    return found
 
 
 @contextmanager
@@ -388,7 +414,7 @@ def _print(screen: Console, data: DataSet, judged: Judged) -> None:
 
     screen.print(f"{data.name}: {data.about}; split: {data.split}", highlight=False)
     for one in judged.checks:
-        mark = "[green]✓[/]" if one["ok"] else "[yellow]![/]"
+        mark = {True: "[green]✓[/]", False: "[yellow]![/]", None: "?"}[one["ok"]]
         screen.print(f"{mark} {one['test']}, {one['name']}: {one['detail']}", highlight=False)
     columns = {
         "test": "test",

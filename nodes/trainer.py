@@ -1,11 +1,12 @@
 """Training of detectors: one job a model and level, side by side, on this machine or on a cluster.
 
-What is finished lies in a cache, by the content of the data: a training that was broken off goes on where it
-was.
+What is finished lies in a cache, by the content of the data, the code of the detectors and the libraries: a
+training that was broken off goes on where it was.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -13,7 +14,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from cellwatch.models.detectors.scaler import Scaler
 from cellwatch.models.evaluation.metrics import confusion, quality
 from cellwatch.models.features.schema import Schema, default_schema
 from cellwatch.models.types import F32, I64
+from cellwatch.nodes.sources import code_digest, write_whole
 
 LIBRARIES = ("numpy", "scikit-learn", "xgboost", "xgboost-cpu", "torch", "onnx", "onnxruntime")
 
@@ -64,7 +66,7 @@ def train(
     `engine`: "local", "dask://HOST:PORT" or "ray://HOST:PORT". Raises TrainingError.
     """
     scaler = scaler_of(data)
-    place = cache / f"{data_digest(data)}-{seed}"
+    place = place_of(data, cache, seed)
     place.mkdir(parents=True, exist_ok=True)
     todo = [job for job in jobs if _kept(place, job) is None]
     done = len(jobs) - len(todo)
@@ -89,10 +91,18 @@ def train(
             )  # fmt: skip
             for made in results:
                 done += 1
-                _keep(place, _with_card(made, data, seed))
+                _keep(place, made)
                 told(f"{made.detector}, L{made.level}", done, len(jobs))
     found = [_kept(place, job) for job in jobs]
-    return [each for each in found if each is not None]
+    about = _about(data, seed)
+    return [_with_card(each, about) for each in found if each is not None]
+
+
+def place_of(data: DataSet, cache: Path, seed: int) -> Path:
+    """Folder in `cache` of what is trained on this data with this seed, code and libraries."""
+    made_with = {name: v for name, v in versions().items() if name != "cellwatch"}
+    said = json.dumps([code_digest("models/detectors"), made_with], sort_keys=True)
+    return cache / f"{data_digest(data)}-{seed}-{hashlib.sha256(said.encode()).hexdigest()[:12]}"
 
 
 def scaler_of(data: DataSet) -> Scaler:
@@ -189,28 +199,29 @@ def _gather(pool: F32, before: I64, kind: str) -> F32:
     return pool[before] if kind == "sequence" else pool[before[:, -1]]
 
 
-def _with_card(made: Trained, data: DataSet, seed: int) -> Trained:
-    about = {
+def _about(data: DataSet, seed: int) -> dict[str, Any]:
+    return {
         "data": {
             "name": data.name, "about": data.about, "split": data.split,
-            "fingerprint": data.fingerprint, "digest": data_digest(data), **data.facts,
+            "fingerprint": data.fingerprint, "digest": data_digest(data),
+            **{name: fact for name, fact in data.facts.items() if name != "folder"},
         },
         "schema_id": schema_of(data).schema_id,
         "seed": seed,
     }  # fmt: skip
-    return Trained(made.detector, made.level, made.kind, made.graph, made.card | about)
+
+
+def _with_card(made: Trained, about: dict[str, Any]) -> Trained:
+    """With the card that goes into a bundle: nothing on it is of one machine or one run."""
+    card = {name: value for name, value in made.card.items() if name != "seconds"}
+    return replace(made, card=card | about)
 
 
 def _keep(place: Path, made: Trained) -> None:
     """The card last: a model without one is not finished."""
     stem = f"L{made.level}-{made.detector}"
-    for name, content in (
-        (f"{stem}.onnx", made.graph),
-        (f"{stem}.card.json", json.dumps(made.card).encode()),
-    ):
-        part = place / f".{name}.part"
-        part.write_bytes(content)
-        part.replace(place / name)
+    write_whole(place / f"{stem}.onnx", made.graph)
+    write_whole(place / f"{stem}.card.json", json.dumps(made.card).encode())
 
 
 def _kept(place: Path, job: Job) -> Trained | None:

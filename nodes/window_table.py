@@ -88,15 +88,29 @@ def read(path: Path) -> WindowTable:
     if path.suffix == ".parquet":
         try:
             table = pq.read_table(path)
-        except (OSError, pa.ArrowInvalid) as error:
+        except (OSError, pa.ArrowException) as error:
             raise WindowTableError(f"{path}: cannot be read: {error}") from None
     else:
         table = datasense.read(path)
     if all(name in table.column_names for name in DATASENSE_COLUMNS):
         labels = table["label1"]
-        table = datasense.to_ours(table.cast(datasense.schema()))
+        table = pa.table(
+            [_cast(path, name, table[name], kind)
+             for name, kind in zip(DATASENSE_COLUMNS, datasense.schema().types, strict=True)],
+            names=list(DATASENSE_COLUMNS),
+        )  # fmt: skip
+        table = datasense.to_ours(table)
         table = table.set_column(table.column_names.index("label1"), "label1", labels)
     return _ours(path, table)
+
+
+def _cast(path: Path, name: str, column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    try:
+        return pc.cast(column, kind)
+    except (pa.ArrowException, ValueError, TypeError, NotImplementedError) as error:
+        raise WindowTableError(
+            f"{path}: column {name!r}: {column.type} does not do as {kind}: {error}"
+        ) from None
 
 
 def _ours(path: Path, table: pa.Table) -> WindowTable:
@@ -109,7 +123,9 @@ def _ours(path: Path, table: pa.Table) -> WindowTable:
     names = default_schema().names
     if not any(name in table.column_names for name in names):
         raise WindowTableError(f"{path}: not a table of feature windows: no column is a feature")
-    start, end = (_ns(path, table[f"timestamp_{edge}"]) for edge in ("start", "end"))
+    if table[who].null_count:
+        raise WindowTableError(f"{path}: column {who!r}: {table[who].null_count} rows name no device")
+    start, end = (_ns(path, name, table[name]) for name in ("timestamp_start", "timestamp_end"))
     lengths = np.unique(end - start)
     if len(lengths) != 1 or lengths[0] <= 0:
         raise WindowTableError(f"{path}: its windows are not of one length")
@@ -117,12 +133,12 @@ def _ours(path: Path, table: pa.Table) -> WindowTable:
     values = np.full((len(table), len(names)), np.nan, dtype=np.float32)
     for j, name in enumerate(names):
         if name in table.column_names:
-            values[:, j] = table[name].to_numpy()[order]
+            values[:, j] = _cast(path, name, table[name], pa.float64()).to_numpy()[order]
     lists = [table[name].to_pylist() for name in ADDRESSES if name in table.column_names]
     addresses = [frozenset(a for some in row for a in some or ()) for row in zip(*lists, strict=True)]
     return WindowTable(
         str(path),
-        np.array(table[who].to_pylist(), dtype=object)[order],
+        np.array([str(device) for device in table[who].to_pylist()], dtype=object)[order],
         start[order],
         float(lengths[0] / 1e9),
         values,
@@ -135,18 +151,15 @@ def _attacks(table: pa.Table, order: I64) -> Bool | None:
     """Rows that `label1` calls something else than benign; None without labels."""
     if "label1" not in table.column_names:
         return None
-    labels = [str(label).strip().lower() for label in table["label1"].to_pylist()]
+    labels = ["" if x is None else str(x).strip().lower() for x in table["label1"].to_pylist()]
     if not any(labels):
         return None
     return np.array([label not in {BENIGN, "0", "0.0", "false"} for label in labels], dtype=bool)[order]
 
 
-def _ns(path: Path, column: pa.ChunkedArray) -> I64:
-    try:
-        stamps = (
-            column if pa.types.is_timestamp(column.type) else pc.cast(column, pa.timestamp("ns", tz="UTC"))
-        )
-        stamps = pc.cast(stamps, pa.timestamp("ns", tz="UTC"))
-        return np.asarray(pc.cast(stamps, pa.int64()).to_numpy(), dtype=np.int64)
-    except pa.ArrowInvalid as error:
-        raise WindowTableError(f"{path}: {error}") from None
+def _ns(path: Path, name: str, column: pa.ChunkedArray) -> I64:
+    """Times (n,) in ns: of a column of times, of texts in ISO 8601 or of whole ns."""
+    if column.null_count:
+        raise WindowTableError(f"{path}: column {name!r}: {column.null_count} rows have no time")
+    stamps = _cast(path, name, column, pa.timestamp("ns", tz="UTC"))
+    return np.asarray(pc.cast(stamps, pa.int64()).to_numpy(), dtype=np.int64)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cellwatch.models.datasets.sessions import SessionWindows
-from cellwatch.models.types import F32, I64, Bool
+from cellwatch.models.types import F32, I64, SEQUENCE, Bool
 
-SEQUENCE = 8  # windows of a device that sequence models see; the same as in `detectors.detector`
 BENIGN_SHARE = 13_680 / (13_680 + 16_350)  # benign rows of DataSense's 10-s files, as in its test sets
 L1 = ("benign", "attack")  # attack: anything that is not benign
 L2 = ("benign", "fault", "dos", "ddos", "recon", "web", "mitm", "bruteforce", "malware", "ics")
@@ -29,7 +28,7 @@ class Part:
     pool: F32  # (m, f), NaN = missing
     before: I64  # (n, SEQUENCE) places in the pool, oldest first; the first window is repeated to the left
     y: Mapping[int, I64]  # level -> (n,) class index; -1: a class that training does not have
-    group: NDArray[np.str_]  # (n,) session, capture or file
+    group: NDArray[np.str_]  # (n,) session or capture, "" where it is not known
     device: NDArray[np.str_]  # (n,) "" where a table has none
     time_ns: I64 | None = None  # (n,)
     size: F32 | None = None  # (n,) how severe the incident is, 0..1, NaN where benign
@@ -75,7 +74,12 @@ class DataSet:
     fingerprint: str
     split: str  # in words
     facts: Mapping[str, object] = field(default_factory=dict)  # for model cards
-    in_time: bool = False  # whether training must lie before the tests in time
+    in_time: bool = False  # of each class, training must lie before the tests in time
+    running: Part | None = None  # validation with all benign rows: what a site shows in `benign_hours`
+
+    def only(self, levels: Collection[int]) -> DataSet:
+        """The data set with the classes of some levels alone."""
+        return replace(self, classes={level: c for level, c in self.classes.items() if level in levels})
 
 
 def standing_alone(x: F32, y: Mapping[int, I64], group: NDArray[np.str_], time_ns: I64 | None = None) -> Part:
@@ -127,11 +131,8 @@ def from_sessions(
         split: _part([s for s in sessions if s.split == split], levels)
         for split in ("train", "validation", "test")
     }
-    quiet_rows = int((whole["validation"].y[1] == 0).sum())
     validation = _thinned(whole["validation"], benign // 3, rng)
-    attacked = int((whole["test"].y[1] > 0).sum())
-    test = _thinned(whole["test"], round(attacked * BENIGN_SHARE / (1 - BENIGN_SHARE)), rng)
-    quiet = whole["test"].take(np.flatnonzero(whole["test"].y[1] == 0))
+    test = _as_published(whole["test"], rng)
     return DataSet(
         name,
         about,
@@ -139,21 +140,38 @@ def from_sessions(
         levels,
         _thinned(whole["train"], benign, rng),
         validation,
-        {"test": test, "benign": _thinned(quiet, benign // 2, rng)},
+        {"test": test, "benign": _quiet(whole["test"], benign // 2, rng)},
         fingerprint,
         "by session: each run, with a seed of its own, belongs to one split",
-        {**(facts or {}), "benign_hours": _hours(sessions) * _kept(validation, quiet_rows)},
+        {**(facts or {}), "benign_hours": _benign_hours([s for s in sessions if s.split == "validation"])},
+        running=whole["validation"],
     )
 
 
-def _hours(sessions: Sequence[SessionWindows]) -> float:
-    """Running time of the site in the validation sessions, h."""
-    spans = [s.start_ns[-1] + s.start_ns[1] - 2 * s.start_ns[0] for s in sessions if s.split == "validation"]
-    return float(sum(spans)) / 3.6e12
+def drawn_tests(
+    sessions: Sequence[SessionWindows], classes: Sequence[str], *, benign: int = 40_000, seed: int = 0
+) -> dict[str, Part]:
+    """The tests that `from_sessions` would make of these sessions."""
+    rng = np.random.default_rng(seed)
+    whole = _part(sessions, levels_of(classes))
+    return {"test": _as_published(whole, rng), "benign": _quiet(whole, benign // 2, rng)}
 
 
-def _kept(part: Part, before: int) -> float:
-    return int((part.y[1] == 0).sum()) / max(before, 1)
+def _as_published(part: Part, rng: np.random.Generator) -> Part:
+    """With the share of benign rows that DataSense's tests have."""
+    attacked = int((part.y[1] > 0).sum())
+    return _thinned(part, round(attacked * BENIGN_SHARE / (1 - BENIGN_SHARE)), rng)
+
+
+def _quiet(part: Part, most: int, rng: np.random.Generator) -> Part:
+    return _thinned(part.take(np.flatnonzero(part.y[1] == 0)), most, rng)
+
+
+def _benign_hours(sessions: Sequence[SessionWindows]) -> float:
+    """Running time of the site behind the clear-cut benign rows of the sessions, h."""
+    spans = [s.start_ns[-1] + s.start_ns[1] - 2 * s.start_ns[0] for s in sessions]
+    shares = [float((s.clear & (s.y == 0)).mean()) for s in sessions]
+    return float(np.dot(spans, shares)) / 3.6e12
 
 
 def _part(sessions: Sequence[SessionWindows], levels: Mapping[int, tuple[str, ...]]) -> Part:

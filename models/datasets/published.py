@@ -18,7 +18,7 @@ class Published:
 
     about: str
     folder: str
-    file: str  # glob; the first match by name
+    file: str  # glob; the first match by name, and `about` says of how many
     label: str  # "normal", "benign" or the kind of attack
     drop: tuple[str, ...]
     time: str = ""
@@ -30,7 +30,12 @@ class Published:
             raise DataError(f"{name}: data absent ({root / self.folder / self.file})")
         table = read_table(found[0])
         drop = [column for column in self.drop if column in table.column_names]
-        return data_set(name, self.about, table, self.label, drop=drop, time=self.time)
+        about = (
+            self.about
+            if len(found) == 1
+            else f"{self.about}, {found[0].name}, the first of {len(found)} files"
+        )
+        return data_set(name, about, table, self.label, drop=drop, time=self.time)
 
 
 _TON = "TON_IoT telemetry (Alsaedi et al., IEEE Access 2020, 8, 165130)"

@@ -16,12 +16,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from cellwatch.models.datasets.dataset import L1, DataError, DataSet, Part, digest, standing_alone
+from cellwatch.models.datasets.splits import SPLIT, SPLIT_RUNS, in_order, runs
 from cellwatch.models.types import F32, I64
 
 BENIGN = frozenset({"benign", "normal", "0", "0.0", "false", "none", "benigntraffic"})
-SHARES = (0.6, 0.15, 0.25)  # training, validation, test
 MAX_WORDS = 100  # a text column with more is a name, an address, a payload: left out
-SPLIT = "within each class by the order of rows: first 60 % training, 15 % validation, last 25 % test"
 _NOTHING = ("", "nan", "NaN", "NA", "null", "-", "Infinity", "inf")
 
 
@@ -122,28 +121,6 @@ def _numbers(column: pa.ChunkedArray) -> NDArray[np.float32] | None:
     return np.where(np.isfinite(values), values, np.nan).astype(np.float32)
 
 
-def in_order(y: I64, group: NDArray[np.str_] | None = None, time_ns: I64 | None = None) -> I64:
-    """Split (n,) of rows: 0 training, 1 validation, 2 test, never at random.
-
-    Of every class the first rows (by time, else as they stand) are for training, the last for the test. With
-    `group`, whole groups go to one split, in the order in which they begin; a class with fewer than three
-    groups then lacks in some split.
-    """
-    split = np.zeros(len(y), dtype=np.int64)
-    order = np.argsort(time_ns, kind="stable") if time_ns is not None else np.arange(len(y))
-    cuts = np.cumsum(SHARES)[:2]
-    for label in np.unique(y):
-        rows = order[y[order] == label]
-        if group is None:
-            place = (np.arange(len(rows)) + 0.5) / len(rows)
-        else:
-            first = dict.fromkeys(group[rows].tolist())
-            rank = {name: (i + 0.5) / len(first) for i, name in enumerate(first)}
-            place = np.array([rank[name] for name in group[rows].tolist()])
-        split[rows] = np.searchsorted(cuts, place)
-    return split
-
-
 def data_set(
     name: str,
     about: str,
@@ -154,7 +131,10 @@ def data_set(
     group: str = "",
     time: str = "",
 ) -> DataSet:
-    """One table, split in its own order. `label` holds a benign word or the kind of attack. DataError."""
+    """One table, split in its own order. `label` holds a benign word or the kind of attack. DataError.
+
+    Sessions are the groups of column `group`, else with column `time` the runs of a class between pauses.
+    """
     labels = labels_of(texts(table, label, name))
     if len(labels.names) < 2 or not (labels.y == 0).any():
         raise DataError(f"{name}: column {label!r} needs benign rows and others; it has {labels.names}")
@@ -162,21 +142,29 @@ def data_set(
         raise DataError(f"{name}: column {label!r} has {len(labels.names)} different labels; at most 256")
     groups = texts(table, group, name) if group else None
     stamps = _times(table, time, name) if time else None
-    split = in_order(labels.y, groups, stamps)
+    if groups is not None and (groups == "").any():
+        raise DataError(f"{name}: column {group!r} has empty cells: every row needs a group")
+    derived = groups is None and stamps is not None
+    if groups is None and stamps is not None:
+        groups = runs(labels.y, labels.names, stamps)
+    split = in_order(labels.y, groups, stamps, whole=not derived)
     columns, (x,) = encode([table], split == 0, [label, *drop, *filter(None, (group, time))])
     y = {1: np.minimum(labels.y, 1), 2: labels.y}
     classes = {1: L1, 2: labels.names}
     if len(labels.names) == 2:
         del y[2], classes[2]
-    where = groups if groups is not None else np.array(["training", "validation", "test"])[split]
+    where = groups if groups is not None else np.full(len(labels.y), "")
     whole = standing_alone(x, y, where, stamps)
     parts = [whole.take(split == k) for k in range(3)]
-    if not all(len(part) and part.y[1].any() for part in (parts[0], parts[2])):
-        raise DataError(f"{name}: too few rows or groups to split")
-    said = f"whole groups of {group!r}, {SPLIT}" if group else SPLIT
+    if not all({0, 1} == {*part.y[1].tolist()} for part in (parts[0], parts[2])):
+        raise DataError(
+            f"{name}: too few rows or groups to split: training and test need benign and other rows"
+        )
+    said = f"whole groups of {group!r}, {SPLIT}" if group else SPLIT_RUNS if derived else SPLIT
     return DataSet(
-        name, about, columns, classes, parts[0], parts[1], {"test": parts[2]}, digest(x, labels.y), said
-    )
+        name, about, columns, classes, parts[0], parts[1], {"test": parts[2]}, digest(x, labels.y),
+        said, in_time=stamps is not None,
+    )  # fmt: skip
 
 
 def given_parts(
@@ -208,13 +196,13 @@ def given_parts(
         late[rows[int(0.8 * len(rows)) :]] = True
     columns, xs = encode(tables, ~late, [label, *drop])
 
-    def part(x: F32, y: I64, where: str) -> Part:
-        return standing_alone(x, {1: np.minimum(y, 1), 2: y}, np.full(len(y), where))
+    def part(x: F32, y: I64) -> Part:
+        return standing_alone(x, {1: np.minimum(y, 1), 2: y}, np.full(len(y), ""))
 
     return DataSet(
         name, about, columns, {1: L1, 2: names},
-        part(xs[0][~late], ys[0][~late], "training"), part(xs[0][late], ys[0][late], "validation"),
-        {key: part(x, y, key) for key, x, y in zip(tests, xs[1:], ys[1:], strict=True)},
+        part(xs[0][~late], ys[0][~late]), part(xs[0][late], ys[0][late]),
+        {key: part(x, y) for key, x, y in zip(tests, xs[1:], ys[1:], strict=True)},
         digest(*xs, *ys), "the publishers' files; validation: the last fifth of each class of training",
     )  # fmt: skip
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ClassVar, Literal, Protocol
 
+from cellwatch.models import types
 from cellwatch.models.types import F32, I64
 
-SEQUENCE = 8  # windows of a device that the sequence detectors see, the judged one last
+SEQUENCE = types.SEQUENCE
 
 Kind = Literal["window", "sequence"]
 Labelled = tuple[F32, I64]  # rows and their class indices

@@ -54,10 +54,12 @@ class Sequences:
 
     def take_over(self, other: Sequences, scaler: Scaler) -> None:
         """Go on from another's windows, scaled anew: what a model that is swapped in needs."""
+        self._devices, self._last_id = other._devices, other._last_id
+        if not other._devices:  # no window yet
+            return
         n, length, f = other._raw.shape
         keep = other._raw[:, -self.length :]
         if length < self.length:
             keep = np.concatenate([np.repeat(keep[:, :1], self.length - length, axis=1), keep], axis=1)
         self._raw = keep
         self._scaled = scaler.transform(keep.reshape(n * self.length, f)).reshape(keep.shape)
-        self._devices, self._last_id = other._devices, other._last_id

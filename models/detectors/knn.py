@@ -10,7 +10,7 @@ from cellwatch.models.detectors.detector import Kind, Labelled, Progress
 from cellwatch.models.detectors.graph import Graph
 from cellwatch.models.detectors.labels import normalised, present
 from cellwatch.models.detectors.points import Points
-from cellwatch.models.detectors.subsample import subsample
+from cellwatch.models.detectors.subsample import subsample, worth
 from cellwatch.models.types import F32, I64
 
 FAR = np.float32(6)  # coordinates end here, so that float32 distances stay exact
@@ -21,12 +21,13 @@ FLOOR = np.float32(1e-3)  # a class without a neighbour is unlikely, not impossi
 class KNN:
     """Weighted vote of the nearest of a fixed number of kept rows, along discriminant and principal axes.
 
-    Cover and Hart, Nearest Neighbor Pattern Classification, 1967; a row at distance d counts 1 - (d / reach)^2,
-    the reach being the distance of neighbour k + 1 (Hechenbichler and Schliep, Weighted k-Nearest-Neighbor
+    Cover and Hart, Nearest Neighbor Pattern Classification, 1967; a row at distance d counts
+    1 - (d / reach)^2, the reach being the distance of neighbour k + 1 (Hechenbichler and Schliep, Weighted k-Nearest-Neighbor
     Techniques, 2004, with the Epanechnikov kernel), so a vote changes without a jump. The axes are
     scikit-learn's linear discriminants, the rest principal components.
 
-    points: rows kept, as many of each class as there are, drawn with the seed. neighbours: k.
+    points: rows kept, drawn with the seed: half at random, half as many of each class as there are. A kept
+    row counts for all rows of its class, which are weighed by the fourth root of their rarity. neighbours: k.
     axes: of the space of distances, at most.
     """
 
@@ -66,6 +67,7 @@ class KNN:
         kept = subsample(y, self.points, self.seed)
         self._points = Points.of(self._placed(x[kept]))
         self._label = y[kept].astype(np.uint8)
+        self._worth = worth(y, kept, len(self.classes)).astype(np.float32)
         self._k = min(self.neighbours + 1, len(kept))
         if progress:
             progress(1.0)
@@ -77,8 +79,8 @@ class KNN:
     def predict_proba(self, x: F32) -> F32:
         far = self._points.squared_distances(self._placed(x))
         reach = np.partition(far, self._k - 1, axis=1)[:, self._k - 1 : self._k] + NEAR
-        vote = np.maximum(1 - far / reach, 0) @ (self._label[:, None] == np.arange(len(self.classes)))
-        return normalised(vote + FLOOR)
+        member = (self._label[:, None] == np.arange(len(self.classes))) * self._worth
+        return normalised(np.maximum(1 - far / reach, 0) @ member + FLOOR)
 
     def to_onnx(self) -> bytes:
         classes = len(self.classes)
@@ -93,6 +95,7 @@ class KNN:
         vote = g.node("Relu", g.node("Sub", g.constant(np.float32(1)), g.node("Div", far, reach)))
         label = g.cast(g.constant(self._label[:, None]), np.int32)
         member = g.cast(g.node("Equal", label, g.constant(np.arange(classes, dtype=np.int32))), np.float32)
+        member = g.node("Mul", member, g.constant(self._worth))
         sums = g.node("Add", g.node("MatMul", vote, member), g.constant(FLOOR))
         return g.finish(g.node("Div", sums, g.node("ReduceSum", sums, g.ints(1))))
 

@@ -10,8 +10,7 @@ from cellwatch.models.detectors.detector import Kind, Labelled, Progress
 from cellwatch.models.detectors.graph import Graph
 from cellwatch.models.detectors.labels import present
 from cellwatch.models.detectors.linear import Linear
-from cellwatch.models.detectors.subsample import subsample
-from cellwatch.models.detectors.weights import class_weights
+from cellwatch.models.detectors.subsample import subsample, worth
 from cellwatch.models.types import F32, I64
 
 
@@ -64,7 +63,7 @@ class LogReg:
         model = LogisticRegression(C=self.strength, max_iter=self.iterations)
         with threadpool_limits(1), warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # a bounded fit is what `iterations` asks for
-            model.fit(x[chosen], target, sample_weight=class_weights(target)[target])
+            model.fit(x[chosen], target, sample_weight=worth(y, chosen, len(self.classes))[y[chosen]])
         weights, bias = model.coef_, model.intercept_
         if len(known) == 2:  # scikit-learn gives one row of log-odds
             weights, bias = np.concatenate([-weights, weights]) / 2, np.concatenate([-bias, bias]) / 2

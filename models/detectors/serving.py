@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cellwatch.models.types import F32
 
 TRIAL_ROWS = 40  # windows of the trial run that tells what a graph costs
-HEAVY = 0.25  # part of the budget above which a graph runs alone, so that it is late alone
+GROUP = 0.25  # of the budget: graphs are merged up to it, so that few are late together
 FADE = 0.9  # of the cost of a group that was left out: it gets another chance
 SMOOTH = 0.2  # weight of a new time in the mean
 
@@ -62,7 +62,7 @@ class Group:
 
 @dataclass
 class Stage:
-    """Groups for some levels, light ones first. Graphs that fail are taken out and named in `failed`.
+    """Groups for some levels, light graphs first. Graphs that fail are taken out and named in `failed`.
 
     `classes`: how many each level has. `features` and `length` (T) are the shape of the trial; `clock` gives
     seconds.
@@ -79,21 +79,21 @@ class Stage:
     late: int = 0  # group runs that were left out because there was no time
 
     def __post_init__(self) -> None:
-        light: dict[tuple[tuple[str, int], ...], list[ServedGraph]] = {}
-        heavy = []
-        for graph in self.graphs:
-            group = self._tried(graph)
-            if group is None:
-                continue
-            if group.cost_s > HEAVY * self.budget_s:
-                heavy.append(group)
-            else:
-                light.setdefault(opsets(graph.content), []).append(graph)
-        for graphs in light.values():
-            group = Group(graphs)
+        costs = [(cost, g) for g in self.graphs if (cost := self._tried(g)) is not None]
+        packs: list[list[ServedGraph]] = []
+        filling: dict[tuple[tuple[str, int], ...], tuple[list[ServedGraph], float]] = {}
+        for cost, graph in sorted(costs, key=lambda c: c[0]):
+            key = opsets(graph.content)  # only graphs that agree on it can be merged
+            pack, filled = filling.get(key, ([], 0.0))
+            if not pack or filled + cost > GROUP * self.budget_s:
+                pack, filled = [], 0.0
+                packs.append(pack)
+            pack.append(graph)
+            filling[key] = pack, filled + cost
+        for pack in packs:
+            group = Group([g for g in self.graphs if g in pack])
             self._time(group)
             self.groups.append(group)
-        self.groups += sorted(heavy, key=lambda g: g.cost_s)
 
     def run(self, x: F32, sequences: F32, until_s: float, scores: dict[int, F32], rows: list[int]) -> None:
         """Fill `scores[level][rows]` for every detector that there is time for; the others keep their NaN.
@@ -115,9 +115,7 @@ class Stage:
                 self._put(scores, rows, group, group.run(xs, ss))
                 group.cost_s += SMOOTH * ((self.clock() - begun) / share - group.cost_s)
             except Exception as error:
-                rest = self._mend(group, error, xs, ss)
-                if rest is not None:
-                    self._put(scores, rows, rest, rest.run(xs, ss))
+                self._mend(group, error, xs, ss, scores, rows)
 
     def detectors(self, level: int) -> list[str]:
         """All that were given for the level, those taken out too."""
@@ -130,8 +128,8 @@ class Stage:
             p[~np.isfinite(p).all(axis=2)] = np.nan  # a probability that is none: the detector abstains
             scores[level][np.ix_(rows, columns)] = p
 
-    def _tried(self, graph: ServedGraph) -> Group | None:
-        """A graph alone, loaded and timed; None if it cannot be used."""
+    def _tried(self, graph: ServedGraph) -> float | None:
+        """What a graph alone costs, s; None if it cannot be used."""
         try:
             group = Group([graph])
             found = self._time(group)[graph.level].shape[2]
@@ -141,7 +139,7 @@ class Stage:
         if found != self.classes[graph.level]:
             self.failed[graph.name] = f"gives {found} classes, the level has {self.classes[graph.level]}"
             return None
-        return group
+        return group.cost_s
 
     def _time(self, group: Group) -> dict[int, F32]:
         """Run it once to warm up and once on the clock; returns what it gives."""
@@ -153,8 +151,16 @@ class Stage:
         group.cost_s = self.clock() - begun
         return out
 
-    def _mend(self, group: Group, error: Exception, x: F32, sequences: F32) -> Group | None:
-        """Take out what failed; returns the group of the rest in its place."""
+    def _mend(
+        self,
+        group: Group,
+        error: Exception,
+        x: F32,
+        sequences: F32,
+        scores: dict[int, F32],
+        rows: list[int],
+    ) -> None:
+        """Take out what failed; the rest of the group takes its place and fills `scores`."""
         sound = []
         for graph in group.graphs:
             try:
@@ -164,12 +170,17 @@ class Stage:
             else:
                 sound.append(graph)
         at = self.groups.index(group)
-        if not sound or len(sound) == len(group.graphs):  # none works, or each of them does but not together
-            self.failed |= {g.name: _line(error) for g in sound}
-            del self.groups[at]
-            return None
-        self.groups[at] = Group(sound, group.cost_s)
-        return self.groups[at]
+        if sound and len(sound) < len(group.graphs):
+            try:
+                rest = Group(sound, group.cost_s)
+                self._put(scores, rows, rest, rest.run(x, sequences))
+            except Exception as again:
+                error = again
+            else:
+                self.groups[at] = rest
+                return
+        self.failed |= {g.name: _line(error) for g in sound}  # each works, but not together
+        del self.groups[at]
 
 
 def _line(error: Exception) -> str:

@@ -11,10 +11,10 @@ from cellwatch.models.detectors.graph import Graph
 from cellwatch.models.detectors.labels import present, softmax
 from cellwatch.models.detectors.linear import Linear
 from cellwatch.models.detectors.points import Points
-from cellwatch.models.detectors.subsample import subsample
-from cellwatch.models.detectors.weights import class_weights
+from cellwatch.models.detectors.subsample import subsample, worth
 from cellwatch.models.types import F32, F64, I64
 
+RIDGE = 1e-3  # added to the spread of the kernels, so that 16 bits hold the weights
 STEPS = 80  # of the search for the margins
 HELD_BACK = 10  # one row in so many sets the temperature if no validation rows are given
 
@@ -62,7 +62,10 @@ class SVM:
         self._points = Points.of(x[subsample(y, self.vectors, self.seed)])
         self._gamma = np.float32(1 / (2 * self.width**2 * x.shape[1]))
         known, target = present(y[chosen])
-        weights, bias = _largest_margins(self._kernels(x[chosen]), target, self.strength)
+        cost = self.strength * worth(y, chosen, len(self.classes))[y[chosen]]
+        white = self._whitening()
+        weights, bias = _largest_margins(self._kernels(x[chosen]) @ white, target, cost)
+        weights = white @ weights
         margins = self._kernels(validation[0]) @ weights + bias
         if progress:
             progress(1.0)
@@ -71,6 +74,14 @@ class SVM:
 
     def _kernels(self, x: F32) -> F32:
         out: F32 = np.exp(-self._gamma * self._points.squared_distances(x))
+        return out
+
+    def _whitening(self) -> F64:
+        """From kernels to coordinates in which the penalty is the norm of the function (Nystroem)."""
+        points = self._points.integers * self._points.scale
+        among = self._kernels(points).astype(np.float64)
+        spread, directions = np.linalg.eigh((among + among.T) / 2)
+        out: F64 = directions / np.sqrt(np.maximum(spread, 0) + RIDGE)
         return out
 
     def predict_proba(self, x: F32) -> F32:
@@ -82,7 +93,7 @@ class SVM:
         return g.finish(self._linear.onnx(g, g.node("Exp", g.node("Mul", far, g.constant(-self._gamma)))))
 
 
-def _largest_margins(features: F32, target: I64, strength: float) -> tuple[F64, F64]:
+def _largest_margins(features: F64, target: I64, costs: F64) -> tuple[F64, F64]:
     """Weights (features, classes) and bias (classes,), each class against the rest, by L-BFGS."""
     from scipy.optimize import minimize
     from threadpoolctl import threadpool_limits
@@ -90,7 +101,8 @@ def _largest_margins(features: F32, target: I64, strength: float) -> tuple[F64, 
     rows, width = features.shape
     side = -np.ones((rows, int(target.max()) + 1), dtype=np.float32)
     side[np.arange(rows), target] = 1
-    cost = (strength * class_weights(target)[target, None]).astype(np.float32)
+    cost = costs[:, None].astype(np.float32)
+    features = features.astype(np.float32)
 
     def loss(flat: F64) -> tuple[float, F64]:
         w = flat.reshape(width + 1, -1).astype(np.float32)

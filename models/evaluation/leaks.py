@@ -12,14 +12,16 @@ from numpy.typing import NDArray
 
 from cellwatch.models.types import F32, I64, Bool
 
+NAMES = ("duplicate rows", "session overlap", "time order")
+
 
 @dataclass(frozen=True, slots=True)
 class Check:
     """One check of a split."""
 
-    name: str  # "duplicate rows" | "session overlap" | "time order"
-    ok: bool
-    found: float  # share of the test rows, or a count
+    name: str  # one of NAMES
+    ok: bool | None  # None: cannot be checked
+    found: float | None  # share of the test rows, or a count
     detail: str
 
     def to_dict(self) -> dict[str, object]:
@@ -33,7 +35,7 @@ class Rows:
 
     x: F32  # (n, f), NaN = missing
     y: I64  # (n,) class at the finest level, 0 = benign
-    group: NDArray[np.str_]  # (n,) session, capture or file
+    group: NDArray[np.str_]  # (n,) session or capture, "" where it is not known
     time_ns: I64 | None = None  # (n,)
 
     def __len__(self) -> int:
@@ -43,7 +45,7 @@ class Rows:
 def check(train: Rows, test: Rows, *, in_time: bool) -> list[Check]:
     """All checks of a test against what was trained on (training and validation together, if both were used).
 
-    `in_time`: the split promises that training lies before the test.
+    `in_time`: the split promises that of each class training lies before the test.
     """
     return [_duplicates(train, test), _sessions(train, test), _order(train, test, in_time=in_time)]
 
@@ -81,7 +83,7 @@ def _duplicates(train: Rows, test: Rows) -> Check:
     attacked = int((test.y[found] > 0).sum())
     share = len(found) / max(len(test), 1)
     return Check(
-        "duplicate rows",
+        NAMES[0],
         share <= 0.01,
         share,
         f"{len(found)} of {len(test)} test rows also stand in training, {attacked} of them attacked, "
@@ -89,25 +91,39 @@ def _duplicates(train: Rows, test: Rows) -> Check:
     )
 
 
+def unknown(why: str) -> list[Check]:
+    """All checks when it is not known what a model was trained on."""
+    return [Check(name, None, None, f"not known: {why}") for name in NAMES]
+
+
 def _sessions(train: Rows, test: Rows) -> Check:
-    both = sorted({*train.group.tolist()} & {*test.group.tolist()})
+    ours, theirs = {*train.group.tolist()}, {*test.group.tolist()}
+    if "" in ours | theirs:
+        return Check(NAMES[1], None, None, "not checkable: it is not known which rows belong together")
+    both = sorted(ours & theirs)
     return Check(
-        "session overlap",
+        NAMES[1],
         not both,
         float(len(both)),
-        f"{len(both)} sessions are in both: {', '.join(both[:3])}" if both else "no session is in both",
+        f"{len(both)} of {len(theirs)} sessions of the test are in both: {', '.join(both[:3])}"
+        if both
+        else f"none of the {len(theirs)} sessions of the test is in both",
     )
 
 
 def _order(train: Rows, test: Rows, *, in_time: bool) -> Check:
     if train.time_ns is None or test.time_ns is None:
-        return Check("time order", True, 0.0, "the rows have no time")
+        return Check(NAMES[2], None, None, "not checkable: the rows have no time")
     if not in_time:
-        return Check("time order", True, 0.0, "runs of their own, not one stretch of time")
-    early = float((test.time_ns <= train.time_ns.max()).mean())
+        return Check(NAMES[2], None, None, "not checkable: runs of their own, not one stretch of time")
+    classes = 1 + max(train.y.max(initial=0), test.y.max(initial=0))
+    ends = np.full(classes, np.iinfo(np.int64).min)
+    known = train.y >= 0
+    np.maximum.at(ends, train.y[known], train.time_ns[known])
+    early = float(((test.y >= 0) & (test.time_ns < ends[test.y])).mean())
     return Check(
-        "time order",
+        NAMES[2],
         early == 0.0,
         early,
-        f"{100 * early:.1f} % of the test rows lie before the end of training",
+        f"{100 * early:.1f} % of the test rows lie before the end of the training rows of their class",
     )

@@ -1,8 +1,9 @@
 """Who spoke with whom in each window, with which service, and which addresses are in whose hands.
 
 The server of a connection is told by its port (the known one, else the lower one), so that each window says
-the same of a connection that lasts for days. A window keeps `MOST` rows and `MOST_CLAIMS` claims of a device:
-first those that write, then those with messages, then those with most packets; the rest is counted.
+the same of a connection that lasts for days. A window keeps `Conversations.MOST` rows and `MOST_CLAIMS`
+claims of a device: first those that write, then those with messages, then those with most packets; the rest
+is counted.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from cellwatch.models.features.industrial import TABLES, Kept
 from cellwatch.models.features.packets import CODE, PROTOCOLS
 from cellwatch.models.types import I64, Bool, Conversations
 
-MOST, MOST_CLAIMS = 128, 64
+MOST_CLAIMS = 64
 _CODES = np.array([CODE[name] for name in ("tcp", "udp", "data", "json", "arp")], dtype=np.int64)
 _SERVICE, _KIND = 34, 33  # bits: protocol << 34 | function, or 1 << 33 + kind of message
 _OPCUA = CODE["opcua"]
@@ -113,7 +114,7 @@ class Rows:
         at = place[spoken["slot"]]
         messages = (spoken["service"] > 0) & (at >= 0)
         order = np.lexsort((-spoken["packets"], ~messages, -spoken["writes"], at))
-        self._at, pick, self._more = _first(at[order], MOST, len(slots))
+        self._at, pick, self._more = _first(at[order], Conversations.MOST, len(slots))
         s = {k: v[order][pick] for k, v in spoken.items()}
         code = s["part"] >> 16 & 0xFFFF
         self._rows: dict[str, NDArray[Any]] = {

@@ -86,7 +86,7 @@ def calibrator(data: dict[str, Any]) -> Calibrator:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Calibrators by "L1/DETECTOR" and, of what is fused, "L1/fused", "L2/fused", "L3/fused"."""
+    """Calibrators by "L1/DETECTOR" and, of what is fused, "L1/fused", "L1/models", "L2/fused", "L3/fused"."""
 
     by_name: dict[str, Calibrator] = field(default_factory=dict)
 

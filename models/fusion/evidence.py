@@ -27,7 +27,15 @@ class Evidence:
     violations: dict[str, tuple[Violation, ...]]  # device -> gravest first, as the sources ordered them
     levels: dict[Level, list[tuple[str, Rows, LevelScores]]]  # with the source and the rows
     missing: tuple[str, ...]  # sources that are late or abstain, in words
-    absent: list[tuple[Bool, str]]  # the same with the devices (n,) that it concerns
+    absent: list[tuple[str, Bool, str]]  # the same: source, devices (n,) that it concerns, words
+
+    def silent(self, source: str) -> Bool:
+        """(n,): of which devices `source` is late or abstains."""
+        out = np.zeros(len(self.devices), bool)
+        for absent, rows, _ in self.absent:
+            if absent == source:
+                out |= rows
+        return out
 
     def stack(self, level: Level, wanted: I64 | None = None) -> tuple[tuple[str, ...], tuple[str, ...], F32]:
         """Detectors (m), classes (c) and probabilities (g, m, c) of the `wanted` g rows, all if None.
@@ -92,7 +100,7 @@ def gather(pending: Pending, sources: tuple[str, ...]) -> Evidence:
     levels: dict[Level, list[tuple[str, Rows, LevelScores]]] = {}
     violations: dict[str, list[Violation]] = {}
     missing: list[str] = []
-    absent: list[tuple[Bool, str]] = []
+    absent: list[tuple[str, Bool, str]] = []
     for source, parts in pending.parts.items():
         whole = len(parts) == 1 and parts[0].devices == devices and not parts[0].abstained
         if whole:
@@ -110,20 +118,20 @@ def gather(pending: Pending, sources: tuple[str, ...]) -> Evidence:
                 if part.abstained:
                     text = f"{source}: {part.abstained}"
                     missing.append(text)
-                    absent.append((_mask(n, rows), text))
+                    absent.append((source, _mask(n, rows), text))
                     continue
                 confidence[source][rows] = part.confidence
             for scores in part.levels:
                 levels.setdefault(scores.level, []).append((source, rows, scores))
             for v in part.violations:
                 violations.setdefault(v.device, []).append(v)
-        if not whole and source in sources and unheard.any():
+        if not whole and source in sources and any(p.partial for p in parts) and unheard.any():
             missing.append(f"{source}: late for {unheard.sum()} of {n} devices")
-            absent.append((unheard, f"{source}: late"))
+            absent.append((source, unheard, f"{source}: late"))
     for source in sources:
         if source not in pending.parts:
             missing.append(f"{source}: late")
-            absent.append((np.ones(n, bool), f"{source}: late"))
+            absent.append((source, np.ones(n, bool), f"{source}: late"))
     return Evidence(
         devices,
         screening,

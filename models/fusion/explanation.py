@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from cellwatch.models.types import Contribution, Violation
 
+_JSON = json.JSONEncoder(allow_nan=False, ensure_ascii=False)
 _NAMED = 3  # abstaining models that a sentence names before it counts
 
 
@@ -99,7 +100,7 @@ def appendix_b(
     triggered: dict[str, dict[str, float | None]] = {}
     for v in violations:
         triggered.setdefault(v.feature, {"observed": _number(v.observed), "normal_threshold": threshold(v)})
-    return json.dumps(
+    return _JSON.encode(
         {
             "device_id": device,
             "sample_id": sample_id,
@@ -112,9 +113,7 @@ def appendix_b(
                 if c.detector not in rules and not math.isnan(c.score)
             },
             "ensemble_confidence": _number(probability),
-        },
-        allow_nan=False,
-        ensure_ascii=False,
+        }
     )
 
 

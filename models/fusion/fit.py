@@ -13,7 +13,7 @@ from cellwatch.models.fusion.budget import Budget, threshold_for_budget
 from cellwatch.models.fusion.calibration import Calibration
 from cellwatch.models.fusion.evidence import Evidence
 from cellwatch.models.fusion.naming import BENIGN, Name, names
-from cellwatch.models.fusion.settings import FusionSettings
+from cellwatch.models.fusion.settings import FUSED, MODELS, RULESENSE, FusionSettings
 from cellwatch.models.fusion.weights import validation_weights
 from cellwatch.models.types import Level, LevelScores
 
@@ -103,10 +103,11 @@ def fit_fusion(
     """Fit on validation windows that no model was trained on.
 
     `levels`: probabilities (n, m, c) of the detectors ("rulesense" may be one of L1's); `truth`: class index
-    (n,) of each level; `stream` (n,): one device in one session, its windows in order of time; `hours`: of
-    benign running behind the benign rows. Weights and calibrators of the single detectors are fitted on every
-    other stream, what stands on them (calibration of the fused score, threshold) on the rest. What cannot be
-    calibrated stays as it is and is named in `as_is`. ValueError if no threshold keeps the budget.
+    (n,) of each level; `stream` (n,): one device in one session, its windows in order of time, those of
+    other streams may stand between; `hours`: of benign running behind the benign rows. Weights and
+    calibrators of the single detectors are fitted on every other stream, what stands on them (calibration of
+    the fused score, threshold) on the rest. What cannot be calibrated stays as it is and is named in `as_is`.
+    ValueError if no threshold keeps the budget.
     """
     _, number = np.unique(np.asarray(stream), return_inverse=True)
     first = number % 2 == 0 if number.max(initial=0) > 0 else np.ones(len(number), bool)
@@ -134,12 +135,21 @@ def fit_fusion(
         calibrate(f"L1/{d}", raw[first, k], attack[first])
     settings = FusionSettings(weights=weights, calibration=Calibration(found))
     scores = settings.calibration.columns(tuple(f"L1/{d}" for d in binary.detectors)).apply(raw)
-    mean = formulas.attack_probability(scores, settings.weight(Level.L1, binary.detectors))
-    calibrate("L1/fused", mean[then], attack[then])
-    probability = Calibration(found).apply("L1/fused", mean)
+    weight = settings.weight(Level.L1, binary.detectors)
+    model = np.array([d != RULESENSE for d in binary.detectors])
+    mean = formulas.attack_probability(scores, np.stack([weight * model, weight], axis=1))
+    # Each mean is calibrated as it is composed; the last one is what the cell judges by.
+    for k, name in enumerate((MODELS,) if model.all() else (MODELS, FUSED)):
+        calibrate(name, mean[then, k], attack[then])
+        probability = Calibration(found).apply(name, mean[:, k])
+    order = np.argsort(number, kind="stable")
+    changes = (np.diff(number[order]) != 0) | (attack[order][1:] != attack[order][:-1])
+    run = np.empty(len(number), dtype=np.int64)  # windows of a stream in a row without an attack between
+    run[order] = np.concatenate([[0], np.cumsum(changes)])
+    benign = order[(then & ~attack)[order]]
     budget = threshold_for_budget(
-        probability[then & ~attack],
-        number[then & ~attack],
+        probability[benign],
+        run[benign],
         hours * float(np.mean(then[~attack])) if (~attack).any() else 0.0,
         per_hour,
         FLOOR,

@@ -60,7 +60,7 @@ def winner(shares: F64, tie_break: F64) -> tuple[I64, F64]:
     Equal votes go to the class of the greater `tie_break` (the posterior): two detectors tie often.
     """
     best = (shares + _TIE * tie_break).argmax(axis=1)
-    share = np.take_along_axis(shares, best[:, None], axis=1)[:, 0]
+    share = shares[np.arange(len(best)), best]
     return np.where(share > 0, best, -1), share
 
 
@@ -77,7 +77,9 @@ def _heard(probabilities: F32, weights: F64) -> tuple[F64, F32]:
     total = probabilities.sum(axis=2)
     speaks = np.isfinite(total) & (total > 0)
     if speaks.all():  # the ordinary case
-        return np.broadcast_to(weights, total.shape), probabilities
+        everywhere = np.empty(total.shape)
+        everywhere[:] = weights
+        return everywhere, probabilities
     return speaks * weights, np.where(speaks[:, :, None], probabilities, np.float32(0))
 
 

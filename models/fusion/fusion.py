@@ -16,22 +16,22 @@ from cellwatch.models.fusion import explanation, formulas
 from cellwatch.models.fusion.confirmation import Confirmation
 from cellwatch.models.fusion.evidence import gather
 from cellwatch.models.fusion.limit_states import LIMITS
-from cellwatch.models.fusion.naming import UNKNOWN, Name, names
+from cellwatch.models.fusion.naming import Name, hint, names
 from cellwatch.models.fusion.pairing import Pairing
-from cellwatch.models.fusion.settings import FusionSettings
+from cellwatch.models.fusion.settings import FUSED, MODELS, FusionSettings
 from cellwatch.models.types import Contribution, FusedVerdict, FusedWindow, Level, Screening
 
 if TYPE_CHECKING:
     from cellwatch.models.fusion.calibration import Columns
     from cellwatch.models.fusion.evidence import Evidence
     from cellwatch.models.fusion.pairing import Pending
-    from cellwatch.models.types import F64, I64, Bool, Verdicts, Violation
+    from cellwatch.models.types import F64, I64, Bool, Verdicts
 
 __all__ = ["Fusion", "FusionSettings"]
 
 RULES = "rules"
 _LAYOUTS = 64  # arrangements of detectors that are remembered
-_ALL, _MODELS = 0, 1  # columns of weights
+_ALL, _MODELS, _RULES = 0, 1, -1  # columns of weights
 _ALLOW, _SUSPICIOUS, _BLOCK = map(int, (Screening.ALLOW, Screening.SUSPICIOUS, Screening.BLOCK))
 
 
@@ -41,7 +41,7 @@ class _Layout:
 
     detectors: tuple[str, ...]  # m
     each: list[float]  # (m,) weight of each
-    weights: F64  # (m, k): all sources, all but the rules and, if these are several, each of them
+    weights: F64  # (m, k): all sources, all but the rules, each of these if they are several, the rules
     counts: Bool  # (m, k) where the weight is not 0
     calibrators: Columns
     column: dict[str, int]  # source -> its column of k
@@ -67,26 +67,48 @@ class Fusion:
         self._pairing = Pairing(self.settings.sources, self.settings.budget_s)
         self._confirmation = Confirmation(self.settings.confirm_windows, self.settings.confirm_alone)
         self._layouts: dict[tuple[tuple[str, ...], tuple[str, ...]], _Layout] = {}
+        self._fused = self.settings.calibration.columns((FUSED, MODELS))
 
     @property
     def late(self) -> int:
         """Verdicts that came after their window was fused."""
         return self._pairing.late
 
-    def offer(self, verdicts: Verdicts, now_ns: int) -> None:
-        """Stage one source's verdicts, or a replica's share of them."""
-        self._pairing.offer(verdicts, now_ns)
+    @property
+    def refused(self) -> int:
+        """Verdicts that were refused because their window lies in the future."""
+        return self._pairing.refused
 
-    def step(self, now_ns: int) -> list[FusedWindow]:
+    @property
+    def restarts(self) -> int:
+        """How often the numbers of windows went back: the clock was set back, or a number was wrong."""
+        return self._pairing.restarts
+
+    @property
+    def limits_dropped(self) -> int:
+        """Limit states that were lost because too many waited for a window."""
+        return self._pairing.limits_dropped
+
+    def offer(self, verdicts: Verdicts, now_ns: int, monotonic_ns: int | None = None) -> None:
+        """Stage one source's verdicts, or a replica's share of them.
+
+        `now_ns` is of the wall clock; waiting goes by `monotonic_ns`, or by `now_ns` without it.
+        """
+        restarts = self.restarts
+        self._pairing.offer(verdicts, now_ns, monotonic_ns)
+        if self.restarts != restarts:
+            self._confirmation.clear()
+
+    def step(self, now_ns: int, monotonic_ns: int | None = None) -> list[FusedWindow]:
         """Windows that are complete, or whose budget is spent, in order; in each the gravest device first."""
-        return [self._fuse(pending) for pending in self._pairing.ready(now_ns)]
+        return [self._fuse(pending) for pending in self._pairing.ready(now_ns, monotonic_ns)]
 
     def _fuse(self, pending: Pending) -> FusedWindow:
         evidence = gather(pending, self.settings.sources)
         detectors, sources, raw = evidence.attack_scores()
         layout = self._layout(detectors, sources)
-        judged = self._judge(evidence, layout, layout.calibrators.apply(raw))
         first = pending.first
+        judged = self._judge(first.window_id, evidence, layout, layout.calibrators.apply(raw))
         return FusedWindow(
             first.window_id,
             first.end_ns,
@@ -96,18 +118,30 @@ class Fusion:
             evidence.missing,
         )
 
-    def _judge(self, evidence: Evidence, layout: _Layout, scores: F64) -> _Judged:
+    def _judge(self, window_id: int, evidence: Evidence, layout: _Layout, scores: F64) -> _Judged:
         mean = formulas.attack_probability(scores, layout.weights)
-        mean = self.settings.calibration.apply("L1/fused", mean)
         spoke = ~np.isnan(scores) @ layout.counts
-        attack = spoke & (mean >= self.settings.threshold)
+        # Each mean has the calibrator of those who are in it; of the rules alone that is their own.
+        mean[:, :2] = self._fused.apply(mean[:, :2])  # _ALL, _MODELS
+        mean[:, _ALL] = np.where(
+            spoke[:, _RULES],
+            np.where(spoke[:, _MODELS], mean[:, _ALL], mean[:, _RULES]),
+            mean[:, _MODELS],
+        )
+        attack = (spoke & (mean >= self.settings.threshold))[:, :_RULES]
         models = attack[:, _MODELS]
         silent = np.zeros(len(scores), np.uint8)
         rules, limits = evidence.screening.get(RULES, silent), evidence.screening.get(LIMITS, silent)
         says = {RULES: rules >= _SUSPICIOUS, LIMITS: limits >= _SUSPICIOUS}
         objected = says[RULES] | says[LIMITS]
         certain = (rules == _BLOCK) | (limits == _BLOCK)
-        block = self._confirmation.step(evidence.devices, models & objected, certain)
+        unsaid = evidence.silent(RULES)
+        block = self._confirmation.step(
+            window_id,
+            evidence.devices,
+            (models & objected, certain),
+            ((spoke[:, _MODELS] & ~models) | ~(objected | unsaid), ~(certain | unsaid)),
+        )
         return _Judged(
             scores,
             np.where(spoke[:, _ALL], mean[:, _ALL], 0.0),
@@ -128,7 +162,9 @@ class Fusion:
         out = []
         for i in order:
             device = evidence.devices[i]
-            contributions = tuple(map(Contribution, layout.detectors, scores[i], layout.each))
+            contributions = tuple(
+                map(Contribution._make, zip(layout.detectors, scores[i], layout.each, strict=True))
+            )
             if decisions[i] == _ALLOW:
                 out.append(
                     FusedVerdict(
@@ -144,10 +180,10 @@ class Fusion:
                 continue
             decision = Screening(decisions[i])
             violations = evidence.violations.get(device, ())
-            name = found.get(i) or Name(_hint(violations))
+            name = found.get(i) or Name(hint(violations))
             label = name.attack_type or name.category
             agreeing = tuple(s for s, bad in judged.says.items() if bad[i])
-            missing = [text for rows, text in evidence.absent if rows[i]]
+            missing = [text for _, rows, text in evidence.absent if rows[i]]
             silent = explanation.abstentions(contributions)
             out.append(
                 FusedVerdict(
@@ -196,6 +232,7 @@ class Fusion:
             masks = [[True] * len(sources), [s != RULES for s in sources]]
             if len(by_source) > 1:
                 masks += [[s == one for s in sources] for one in by_source]
+            masks.append([s == RULES for s in sources])
             weights = self.settings.weight(Level.L1, detectors)
             matrix = np.array(masks, bool).T * weights[:, None]
             self._layouts[key] = _Layout(
@@ -208,9 +245,3 @@ class Fusion:
                 frozenset(d for d, s in zip(detectors, sources, strict=True) if s == RULES),
             )
         return self._layouts[key]
-
-
-def _hint(violations: tuple[Violation, ...]) -> str:
-    """The category that most violations hint at."""
-    hints = [v.category for v in violations if v.category]
-    return max(hints, key=hints.count) if hints else UNKNOWN

@@ -14,7 +14,7 @@ from cellwatch.models.types import Level
 if TYPE_CHECKING:
     from cellwatch.models.fusion.evidence import Evidence
     from cellwatch.models.fusion.settings import FusionSettings
-    from cellwatch.models.types import F32, F64, I64
+    from cellwatch.models.types import F32, F64, I64, Violation
 
 BENIGN = "benign"
 UNKNOWN = "unknown"
@@ -56,6 +56,12 @@ def names(evidence: Evidence, rows: I64, settings: FusionSettings) -> dict[int, 
         elif attack_type and not c:
             out[row] = Name(attack_type.partition("/")[0], 0.0, attack_type, t)
     return out
+
+
+def hint(violations: tuple[Violation, ...]) -> str:
+    """The category that most violations hint at."""
+    hints = [v.category for v in violations if v.category]
+    return max(hints, key=hints.count) if hints else UNKNOWN
 
 
 @lru_cache(maxsize=16)

@@ -12,6 +12,9 @@ from cellwatch.models.fusion.calibration import Calibration
 if TYPE_CHECKING:
     from cellwatch.models.types import F64, Level
 
+RULESENSE = "rulesense"  # the detector of the rules
+FUSED, MODELS = "L1/fused", "L1/models"  # calibrators of L1's mean with the rules and without them
+
 
 @dataclass(frozen=True, slots=True)
 class FusionSettings:

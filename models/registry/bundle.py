@@ -6,10 +6,13 @@ trusted key has signed it; the manifest then vouches for every other file.
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import hashlib
 import io
 import json
 import os
+import secrets
 import shutil
 import stat
 import zipfile
@@ -31,7 +34,9 @@ MANIFEST = "manifest.json"
 SIGNATURE = "signature.json"
 SUFFIXES = (".onnx", ".json")
 PACK = "files.zip"  # every other file in one, for a small bundle: LZMA, flat
+POINTER = "current.json"  # of a registry, see `registry`: no file of a bundle has this name
 MAX_BYTES = 64 << 20  # of one file
+AT_FDCWD, RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 DOMAINS = {"", "ai.onnx", "ai.onnx.ml"}  # operators whose meaning the ONNX standard fixes
 
 
@@ -56,11 +61,13 @@ def write(
     *,
     packed: bool = False,
 ) -> str:
-    """Write `folder`, whole or not at all, in place of an older one; returns the version.
+    """Write `folder`, whole or not at all, in place of an older bundle; returns the version.
 
-    With `keys` the manifest is signed; without, it is good only where `shipped` lists it. `packed` puts all
-    files into one.
+    BundleError if anything else stands there (see `check_target`). With `keys` the manifest is signed;
+    without, it is good only where `shipped` lists it. `packed` puts all files into one.
     """
+    folder = folder.resolve()
+    check_target(folder)
     manifest = replace(
         manifest, files={name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     )
@@ -69,23 +76,64 @@ def write(
         check_name(name)
         check_content(name, content)
     text = manifest.to_json()
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
     body = {**({PACK: _packed(files)} if packed else files), MANIFEST: text}
     if keys is not None:
         body[SIGNATURE] = json.dumps({"algorithm": "ed25519", "signature": keys.sign(text)}).encode()
-    for name, content in body.items():
-        with (temporary / name).open("wb") as out:
-            out.write(content)
-            out.flush()
-            os.fsync(out.fileno())
-    _put(temporary, folder)
+    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")  # nobody else's
+    temporary.mkdir(parents=True)
+    try:
+        for name, content in body.items():
+            with (temporary / name).open("wb") as out:
+                out.write(content)
+                out.flush()
+                os.fsync(out.fileno())
+        put(temporary, folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
     return version_of(text)
 
 
+def check_target(folder: Path) -> None:
+    """BundleError unless `write` may put a bundle there: a new place, an empty folder, or an older bundle.
+
+    A bundle that is to be replaced holds nothing but what its manifest knows: no file of anybody else is ever
+    deleted. Ask before a long training.
+    """
+    folder = folder.resolve()
+    if not folder.exists():
+        above = next(p for p in folder.parents if p.exists())
+        if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+            raise BundleError(f"{folder}: cannot be made: {above} is not a folder to write into")
+        return
+    if not folder.is_dir():
+        raise BundleError(f"{folder}: not a folder")
+    if not os.access(folder.parent, os.W_OK | os.X_OK):
+        raise BundleError(f"{folder}: cannot be replaced: no right to write into {folder.parent}")
+    here = {p.name for p in folder.iterdir()}
+    if not here:
+        return
+    if POINTER in here or "versions" in here:
+        raise BundleError(f"{folder}: holds a model registry; name a new folder")
+    if MANIFEST not in here:
+        raise BundleError(f"{folder}: holds other things than models; name a new folder")
+    try:
+        manifest = Manifest.from_json(_bytes(folder, MANIFEST))
+    except ValueError as error:
+        raise BundleError(f"{folder}: not replaced, name a new folder ({error})") from None
+    strange = sorted(here - {MANIFEST, SIGNATURE, PACK} - manifest.files.keys())
+    strange += sorted(name for name in here - set(strange) if (folder / name).is_dir())
+    if strange:
+        raise BundleError(f"{folder}: not replaced: {strange[0]} is none of its models; name a new folder")
+
+
 def read(
-    folder: Path, keys: Keys | None, *, schema_id: str | None = None, window_s: float | None = None
+    folder: Path,
+    keys: Keys | None,
+    *,
+    schema_id: str | None = None,
+    window_s: float | None = None,
+    site: str | None = None,
 ) -> Bundle:
     """The bundle in `folder`; BundleError if it is damaged, strange, untrusted or not for this cell."""
     text = _bytes(folder, MANIFEST)
@@ -102,6 +150,8 @@ def read(
         raise BundleError(
             f"{folder}: the models know windows of {manifest.window_s:g} s, the cell's have {window_s:g} s"
         )
+    if site is not None and manifest.site != site:
+        raise BundleError(f"{folder}: the models are for the site {manifest.site!r}, the cell is {site!r}")
     pack = _Pack(folder) if (folder / PACK).exists() else None
     here = {p.name for p in folder.iterdir()} - {MANIFEST, SIGNATURE, PACK} | (
         pack.names() if pack else set()
@@ -127,7 +177,12 @@ def read(
 
 def check_name(name: str) -> None:
     """BundleError unless it names a file of a known kind in the bundle's own folder."""
-    if name != Path(name).name or name.startswith(".") or "\\" in name or name in {MANIFEST, SIGNATURE}:
+    if (
+        name != Path(name).name
+        or name.startswith(".")
+        or "\\" in name
+        or name in {MANIFEST, SIGNATURE, POINTER}
+    ):
         raise BundleError(f"{name!r}: not a plain file name")
     if Path(name).suffix not in SUFFIXES:
         raise BundleError(f"{name}: only {' and '.join(SUFFIXES)} files are let in")
@@ -180,7 +235,11 @@ def _check_trust(folder: Path, text: bytes, keys: Keys | None) -> None:
         signature = str(json.loads(_bytes(folder, SIGNATURE))["signature"])
     except (ValueError, KeyError, TypeError):
         raise BundleError(f"{folder / SIGNATURE}: not a signature") from None
-    if keys is None or not keys.signed(text, signature):
+    try:
+        trusted = keys is not None and keys.signed(text, signature)
+    except (ValueError, OSError) as error:
+        raise BundleError(f"{folder}: its signature cannot be checked: {error}") from None
+    if not trusted:
         raise BundleError(f"{folder}: not signed by a key that this machine trusts, or changed since")
 
 
@@ -239,17 +298,28 @@ def _bytes(folder: Path, name: str) -> bytes:
         return source.read(MAX_BYTES)
 
 
-def _put(temporary: Path, folder: Path) -> None:
-    """Rename into place and make it last."""
+def put(temporary: Path, folder: Path) -> None:
+    """Rename into place, in one step also where a bundle stands, and make it last."""
     if folder.exists():
-        old = folder.with_name(f".{folder.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
-        folder.rename(old)
-        temporary.rename(folder)
-        shutil.rmtree(old)
+        _exchange(temporary, folder)
+        shutil.rmtree(temporary)
     else:
         temporary.rename(folder)
     sync(folder.parent)
+
+
+def _exchange(one: Path, other: Path) -> None:
+    """Swap two folders: renameat2(2) with RENAME_EXCHANGE, so there is never a moment with none."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.renameat2(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE) == 0:
+        return
+    number = ctypes.get_errno()
+    if number not in {errno.EINVAL, errno.ENOSYS}:
+        raise OSError(number, os.strerror(number), str(other))
+    aside = one.with_name(f"{one.name}.old")  # this file system cannot: a kill leaves the old one aside
+    other.rename(aside)
+    one.rename(other)
+    aside.rename(one)
 
 
 def sync(folder: Path) -> None:

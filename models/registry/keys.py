@@ -19,14 +19,15 @@ class Keys:
     """The keys in a folder.
 
     `registry.key` (raw, mode 0600) is made on first use; `registry.pub` is there to hand out; `trusted/*.pub`
-    are public keys of other machines, 32 bytes in hexadecimal.
+    are public keys of other machines, 32 bytes in hexadecimal. Whoever can write there decides what is
+    trusted, so nothing is taken from a place that others can write to.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def sign(self, text: bytes) -> str:
-        """Signature in hexadecimal. ValueError if others can read the key, OSError if it cannot be made."""
+        """Hexadecimal. ValueError if others can read or replace the key, OSError if it cannot be made."""
         return self._private().sign(text).hex()
 
     def signed(self, text: bytes, signature: str) -> bool:
@@ -52,6 +53,7 @@ class Keys:
         if not path.exists():
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             _create(path, Ed25519PrivateKey.generate().private_bytes_raw())
+        _check_own(self.folder)
         if stat.S_IMODE(path.stat().st_mode) & 0o077:
             raise ValueError(f"{path}: others can read this key; run: chmod 600 {path}")
         try:
@@ -67,14 +69,23 @@ class Keys:
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
         keys = []
+        trusted = sorted((self.folder / TRUSTED).glob("*.pub"))
+        for path in (self.folder, self.folder / TRUSTED, *trusted):
+            _check_own(path)
         if (self.folder / PRIVATE).exists():
             keys.append(self._private().public_key())
-        for path in sorted((self.folder / TRUSTED).glob("*.pub")):
+        for path in trusted:
             try:
                 keys.append(Ed25519PublicKey.from_public_bytes(bytes.fromhex(path.read_text().strip())))
             except ValueError:
                 raise ValueError(f"{path}: not an ed25519 public key of 64 hexadecimal digits") from None
         return keys
+
+
+def _check_own(path: Path) -> None:
+    """ValueError if somebody else can write to it."""
+    if path.exists() and stat.S_IMODE(path.stat().st_mode) & 0o022:
+        raise ValueError(f"{path}: others can write to it; run: chmod go-w {path}")
 
 
 def _create(path: Path, content: bytes) -> None:

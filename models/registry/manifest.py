@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 FORMAT = 2
+BESIDE = ("baseline.json", "profile.json", "fusion.json")  # of the feature, the rule and the fusion node
 KINDS = ("window", "sequence")
 
 
@@ -46,6 +47,18 @@ class Manifest:
     def served(self) -> list[ModelEntry]:
         """The models that a node loads."""
         return [m for m in self.models if m.detector in self.serve.get(str(m.level), [m.detector])]
+
+    def surroundings(self) -> dict[str, object]:
+        """What other nodes take from a bundle: models can replace others live only if it is equal."""
+        beside = {name: self.files.get(name, "") for name in BESIDE}
+        return {
+            "site": self.site,
+            "schema_id": self.schema_id,
+            "window_s": self.window_s,
+            **beside,
+            "weights": self.fusion_weights(),
+            "served models": sorted(f"L{m.level}/{m.detector}" for m in self.served()),
+        }
 
     def fusion_weights(self) -> dict[str, float]:
         """Weights as fusion takes them: bare names are those of L1, "L2/XGB" those of another level."""

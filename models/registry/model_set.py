@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from cellwatch.models.detectors.ensemble import Ensemble
 from cellwatch.models.detectors.merged import ServedGraph
 from cellwatch.models.detectors.scaler import Scaler
-from cellwatch.models.registry.bundle import Bundle, read
-from cellwatch.models.registry.registry import POINTER, Registry
+from cellwatch.models.registry.bundle import MANIFEST, POINTER, Bundle, read
+from cellwatch.models.registry.registry import Registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,20 +20,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ModelSet:
-    """A checked bundle. `folder` is what the nodes are given: the registry that serves it, or itself."""
+    """A checked bundle. `folder` is where a node looks for versions: a registry, or the bundle itself."""
 
     folder: Path
     path: Path  # of the bundle
     bundle: Bundle
 
 
-def open_set(folder: Path, keys: Keys, schema_id: str, window_s: float | None) -> ModelSet:
+def serves(folder: Path) -> bool:
+    """Whether a folder is a bundle, or a registry in which a version was promoted."""
+    return (folder / POINTER).exists() or (folder / MANIFEST).exists()
+
+
+def open_set(
+    folder: Path, keys: Keys | None, schema_id: str, window_s: float | None, site: str | None = None
+) -> ModelSet:
     """The bundle in `folder`, or the current one of a registry. BundleError says why not."""
     if (folder / POINTER).exists():
         registry = Registry(folder, keys)
-        bundle = registry.load(schema_id=schema_id, window_s=window_s)
+        bundle = registry.load(schema_id=schema_id, window_s=window_s, site=site)
         return ModelSet(folder, registry.path(bundle.version), bundle)
-    return ModelSet(folder, folder, read(folder, keys, schema_id=schema_id, window_s=window_s))
+    return ModelSet(folder, folder, read(folder, keys, schema_id=schema_id, window_s=window_s, site=site))
 
 
 def graphs_of(bundle: Bundle) -> list[ServedGraph]:

@@ -17,15 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cellwatch.models.registry.bundle import Bundle, BundleError, read, sync, write
+from cellwatch.models.registry.bundle import MANIFEST, POINTER, Bundle, BundleError, put, read, sync, write
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from cellwatch.models.registry.keys import Keys
     from cellwatch.models.registry.manifest import Manifest
 
-POINTER = "current.json"
 REMEMBERED = 20  # versions that can be rolled back to
 
 
@@ -42,9 +41,12 @@ class Version:
 
 
 class Registry:
-    """The versions below one folder. Its errors are `BundleError`, with the reason."""
+    """The versions below one folder. Its errors are `BundleError`, with the reason.
 
-    def __init__(self, folder: Path, keys: Keys) -> None:
+    Without `keys` only what comes with this release is trusted, and nothing can be added.
+    """
+
+    def __init__(self, folder: Path, keys: Keys | None) -> None:
         self.folder = folder
         self.keys = keys
 
@@ -62,28 +64,36 @@ class Registry:
         return found
 
     def add(self, manifest: Manifest, files: dict[str, bytes]) -> str:
-        """Sign and keep a bundle; it is served once it is promoted."""
+        """Sign and keep a bundle; it is served once it is promoted. A damaged one of the same is mended."""
+        if self.keys is None:
+            raise BundleError(f"{self.folder}: nothing is added without a key to sign it with")
+        if (self.folder / MANIFEST).exists():
+            raise BundleError(f"{self.folder}: one bundle, not a registry of versions")
         place = self.folder / "versions"
         place.mkdir(parents=True, exist_ok=True)
         with self._locked():
             # The name is the content's, which is known only after the writing.
             temporary = place / f".new-{os.getpid()}"
             version = write(temporary, manifest, files, self.keys)
-            if (place / version).exists():
+            if self._is_sound(version):
                 shutil.rmtree(temporary)
             else:
-                temporary.rename(place / version)
-                sync(place)
+                put(temporary, place / version)
         return version
 
     def load(
-        self, version: str = "", *, schema_id: str | None = None, window_s: float | None = None
+        self,
+        version: str = "",
+        *,
+        schema_id: str | None = None,
+        window_s: float | None = None,
+        site: str | None = None,
     ) -> Bundle:
         """A checked bundle, that of `current` unless a version is named."""
         version = version or self.current
         if not version:
             raise BundleError(f"{self.folder}: no version was promoted yet")
-        bundle = read(self.path(version), self.keys, schema_id=schema_id, window_s=window_s)
+        bundle = read(self.path(version), self.keys, schema_id=schema_id, window_s=window_s, site=site)
         if bundle.version != version:
             raise BundleError(f"{self.path(version)}: holds version {bundle.version}")
         return bundle
@@ -105,10 +115,10 @@ class Registry:
             out.append(Version(version, state, manifest.site, len(manifest.models), size))
         return out
 
-    def promote(self, version: str) -> None:
-        """Serve this version from now on; one that cannot be loaded is not promoted."""
+    def promote(self, version: str, check: Callable[[Bundle], None] = lambda _: None) -> None:
+        """Serve this version from now on, unless it cannot be loaded or `check` refuses it."""
         with self._locked():
-            self.load(version)
+            check(self.load(version))
             try:
                 current, previous = self._pointer()
             except BundleError:  # damaged: this is how it is mended
@@ -116,22 +126,25 @@ class Registry:
             if version != current:
                 self._point(version, [v for v in (current, *previous) if v and v != version])
 
-    def rollback(self) -> str:
-        """Serve the version before; returns it."""
+    def rollback(self, check: Callable[[Bundle], None] = lambda _: None) -> str:
+        """Serve the version before, unless `check` refuses it; returns it."""
         with self._locked():
             _, previous = self._pointer()
             if not previous:
                 raise BundleError(f"{self.folder}: there is no earlier version to go back to")
-            self.load(previous[0])
+            check(self.load(previous[0]))
             self._point(previous[0], previous[1:])
             return previous[0]
 
     def gc(self, keep: int = 3) -> list[str]:
-        """Remove what is neither served nor among the last `keep` that were; returns what went."""
+        """Remove what is neither served nor among the last `keep` that were; returns what went.
+
+        Before the first promotion nothing goes: any of them may be the one that will be served.
+        """
         with self._locked():
             current, previous = self._pointer()
             wanted = {current, *previous[:keep]}
-            gone = [v for v in self._versions() if v not in wanted]
+            gone = [v for v in self._versions() if v not in wanted] if current else []
             if current:
                 self._point(current, previous[:keep])
             place = self.folder / "versions"
@@ -140,6 +153,13 @@ class Registry:
             for rest in place.glob(".*"):  # also what a crash left behind
                 shutil.rmtree(rest)
         return gone
+
+    def _is_sound(self, version: str) -> bool:
+        try:
+            self.load(version)
+        except BundleError:
+            return False
+        return True
 
     def _versions(self) -> list[str]:
         place = self.folder / "versions"
@@ -166,7 +186,9 @@ class Registry:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        if not (self.folder / "versions").is_dir() and not (self.folder / POINTER).exists():
+            what = "one bundle" if (self.folder / MANIFEST).exists() else "no version of any models is here"
+            raise BundleError(f"{self.folder}: not a registry: {what}")
         with (self.folder / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield

@@ -15,6 +15,8 @@ from typing import Any
 from cellwatch.models.response.ne107 import status_signal
 from cellwatch.models.types import Alarm, AlarmState, Priority
 
+STEP_NS = 500_000_000  # by which the wall clock must differ from the monotonic one to have been set
+
 STANDING = frozenset({AlarmState.UNACKNOWLEDGED, AlarmState.ACKNOWLEDGED})
 
 
@@ -26,7 +28,7 @@ class AlarmError(ValueError):
 class AlarmSettings:
     """Limits of the alarm list."""
 
-    off_delay_s: float = 5.0  # how long the condition must be gone before the alarm returns to normal
+    off_delay_s: float = 5.0  # unseen for longer, the condition is gone; more than two windows of the cell
     max_shelve_s: float = 28_800.0  # a shift
     flood_alarms: int = 10  # more annunciations than this ...
     flood_s: float = 600.0  # ... within this time are a flood (ISA-18.2-2016, 16.5)
@@ -90,6 +92,22 @@ class AlarmList:
         self._entries: dict[str, _Entry] = {}
         self._by_design: frozenset[str] = frozenset()  # devices
         self._shown: deque[tuple[int, str, Priority]] = deque()  # annunciations within `flood_s`
+        self._offset_ns: int | None = None  # of the wall clock, from the monotonic one
+
+    def keep_time(self, now_ns: int, monotonic_ns: int) -> None:
+        """Compare the clocks, before anything else is done: a step of the wall clock changes no span.
+
+        Off-delay, shelving and the flood go on as if the clock had not been set.
+        """
+        offset_ns = now_ns - monotonic_ns
+        step_ns = offset_ns - (offset_ns if self._offset_ns is None else self._offset_ns)
+        if self._offset_ns is not None and abs(step_ns) < STEP_NS:
+            return
+        self._offset_ns = offset_ns
+        self._shown = deque((t + step_ns, key, priority) for t, key, priority in self._shown)
+        for entry in self._entries.values():
+            entry.seen_ns += step_ns
+            entry.shelved_until_ns += step_ns if entry.shelved_until_ns else 0
 
     # What the plant does ----------------------------------------------------
     def trouble(
@@ -99,8 +117,10 @@ class AlarmList:
         key = f"{device}/{category}"
         entry = self._entries.get(key)
         if entry is None:
-            self._make_room()
-            entry = self._entries[key] = _Entry(device, category, by_design=self._designed(device))
+            entry = _Entry(device, category, priority=priority, by_design=self._designed(device))
+            if not self._make_room(entry):
+                return
+            self._entries[key] = entry
         fresh, graver = not entry.active, entry.active and priority > entry.priority
         entry.seen_ns = max(entry.seen_ns, now_ns)
         if entry.shelved_until_ns and priority > entry.shelved_priority:
@@ -196,6 +216,14 @@ class AlarmList:
         """Everything that outlives a restart, as JSON takes it."""
         return {key: asdict(entry) for key, entry in self._entries.items()}
 
+    def restore(self, data: Mapping[str, Any], now_ns: int) -> None:
+        """Take what `to_dict` gave before a restart: what stood then stands until its off-delay is over."""
+        self.load(data)
+        limit_ns = now_ns + round(self.settings.max_shelve_s * 1e9)
+        for entry in self._entries.values():
+            entry.seen_ns = now_ns
+            entry.shelved_until_ns = min(entry.shelved_until_ns, limit_ns)
+
     def load(self, data: Mapping[str, Any]) -> None:
         """Take what `to_dict` gave. ValueError if it is something else."""
         try:
@@ -242,20 +270,19 @@ class AlarmList:
         elif entry.suppressed:
             entry.acknowledged = True
 
-    def _make_room(self) -> None:
+    def _make_room(self, newcomer: _Entry) -> bool:
+        """Give up the least grave if the list is full; False: that is the newcomer."""
         if len(self._entries) < self.settings.max_alarms:
-            return
+            return True
         self.dropped += 1
         least = min(
-            self._entries,
-            key=lambda k: (
-                self._entries[k].state != AlarmState.NORMAL,
-                self._entries[k].suppressed,
-                self._entries[k].priority,
-                self._entries[k].changed_ns,
-            ),
+            self._entries.values(),
+            key=lambda e: (e.state != AlarmState.NORMAL, e.priority, e.suppressed, e.changed_ns),
         )
-        del self._entries[least]
+        if least.state != AlarmState.NORMAL and newcomer.priority < least.priority:
+            return False
+        del self._entries[least.key]
+        return True
 
     def _alarm(self, key: str, e: _Entry) -> Alarm:
         signal = status_signal(e.category, e.attack_type, active=e.active, in_maintenance=e.by_design)

@@ -28,12 +28,14 @@ class InterlockSettings:
     max_commands: int = 10  # of the whole cell within `per_s`
     per_s: float = 60.0
     clear_s: float = 10.0  # how long the cause must be gone before an automatic revert
+    max_age_s: float = 2.0  # of a window since its close, beyond which it writes nothing
 
     def __post_init__(self) -> None:
         if self.alone_windows < 1 or self.max_commands < 0:
             raise ValueError("alone_windows must be at least 1, max_commands not negative")
-        if not all(math.isfinite(x) and x >= 0 for x in (self.dead_man_s, self.per_s, self.clear_s)):
-            raise ValueError("dead_man_s, per_s and clear_s must be finite and not negative")
+        spans = (self.dead_man_s, self.per_s, self.clear_s, self.max_age_s)
+        if not all(math.isfinite(x) and x >= 0 for x in spans):
+            raise ValueError("dead_man_s, per_s, clear_s and max_age_s must be finite and not negative")
 
 
 class DeadMan:
@@ -108,6 +110,10 @@ class Agreement:
             if v.decision >= Screening.SUSPICIOUS
         }
 
+    def forget(self) -> None:
+        """Begin all rows anew."""
+        self._streak = {}
+
     def objection(self, verdict: FusedVerdict) -> str:
         """Why the verdict is not enough for a grave action."""
         sources = sources_of(verdict)
@@ -119,20 +125,24 @@ class Agreement:
 
 
 class RateLimit:
-    """At most `count` commands within `per_s`, over all tags."""
+    """At most `count` commands within `per_s`, over all tags; retries leave half of them to others.
+
+    Times are monotonic nanoseconds.
+    """
 
     def __init__(self, count: int, per_s: float) -> None:
         self.count = count
         self.per_s = per_s
         self._issued: deque[int] = deque()
 
-    def objection(self, now_ns: int) -> str:
+    def objection(self, now_ns: int, *, retry: bool = False) -> str:
         """Why no more commands may go out now."""
         while self._issued and now_ns - self._issued[0] >= self.per_s * 1e9:
             self._issued.popleft()
-        if len(self._issued) < self.count:
+        count = (self.count + 1) // 2 if retry else self.count
+        if len(self._issued) < count:
             return ""
-        return f"{self.count} commands in {self.per_s:g} s are enough"
+        return f"{count} {'retries' if retry else 'commands'} in {self.per_s:g} s are enough"
 
     def issued(self, now_ns: int) -> None:
         """Count a command."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from cellwatch.models.types import Action, Priority, Screening
@@ -94,6 +94,16 @@ def parse_rule(data: Mapping[str, Any]) -> ResponseRule:
     return ResponseRule(**row)
 
 
+def as_words(rule: ResponseRule) -> dict[str, Any]:
+    """The rule as `parse_rule` reads it, for a file.
+
+    >>> parse_rule(as_words(parse_rule({"action": "quarantine", "tag": "T", "value": 0}))).value
+    0
+    """
+    words = {"action": rule.action.name.lower(), "decision": rule.decision.name.lower()}
+    return asdict(rule) | words | {"priority": rule.priority.name.lower() if rule.priority else ""}
+
+
 @dataclass(frozen=True, slots=True)
 class Wish:
     """A write that the policy wants; the interlocks decide whether it becomes a command."""
@@ -129,14 +139,19 @@ class ResponsePolicy:
     def alarm_priority(self, verdict: FusedVerdict) -> Priority:
         """Priority of the alarm that a verdict raises; UNKNOWN: none.
 
-        A BLOCK raises an alarm by itself, unless all rules that fit it only advise.
+        A BLOCK raises an alarm by itself, unless all rules that fit it only advise. The highest priority of
+        all rules that fit counts; what a rule says of SUSPICIOUS does not lower a BLOCK.
         """
         rules = [r for r in self.rules if r.fits(verdict)]
         alarming = [r for r in rules if r.action >= Action.ALARM]
         if not alarming and (rules or verdict.decision < Screening.BLOCK):
             return Priority.UNKNOWN
-        if any(r.priority for r in alarming):
-            return max(r.priority for r in alarming)
-        if verdict.decision < Screening.BLOCK:
-            return Priority.LOW
-        return Priority.CRITICAL if any(r.writes for r in alarming) else Priority.HIGH
+        return max((_priority(r, verdict.decision) for r in alarming), default=Priority.HIGH)
+
+
+def _priority(rule: ResponseRule, decision: Screening) -> Priority:
+    if rule.priority and decision == rule.decision:
+        return rule.priority
+    if decision < Screening.BLOCK:
+        return Priority.LOW
+    return max(rule.priority, Priority.CRITICAL if rule.writes else Priority.HIGH)

@@ -14,7 +14,7 @@ Row = tuple[float | None, ...]
 class Change:
     """One entry that differs; None where one of the two lacks it."""
 
-    place: str  # "PLC1", "PLC1/mode 0/network_ttl_avg", "PLC1/habits/peers" ...
+    place: str  # "PLC1", "PLC1/mode 0/network_ttl_avg", "features" (those the other lacks) ...
     before: Any
     after: Any
 
@@ -23,6 +23,10 @@ def differences(before: Profile, after: Profile) -> list[Change]:
     """Entries that differ, in the order of their place; devices and modes that one lacks are one entry."""
     a, b = before.to_dict(), after.to_dict()
     found = [Change(key, a[key], b[key]) for key in ("schema_id", "window_s", "windows") if a[key] != b[key]]
+    for key in ("features", "tag_columns"):
+        if a[key] != b[key]:
+            lost, new = ([c for c in x if c not in y] for x, y in ((a[key], b[key]), (b[key], a[key])))
+            found.append(Change(key, lost, new) if lost or new else Change(key, a[key], b[key]))
     _compare(a["devices"], b["devices"], "", found)
     return found
 

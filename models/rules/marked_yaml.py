@@ -17,6 +17,17 @@ Path = tuple[str | int, ...]
 class _Loader(yaml.SafeLoader):
     """Scalars of the core schema of YAML 1.2: `0x4`, `010`, `1:30` and `yes` are texts, not numbers."""
 
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """A node; tags such as !!bool are refused, for what stands there is what is meant."""
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        tag = getattr(event, "tag", None)
+        if tag is not None:
+            raise yaml.composer.ComposerError(
+                None, None, f"the tag '{tag}' is not accepted", event.start_mark
+            )
+        node: yaml.Node | None = super().compose_node(parent, index)
+        return node
+
 
 _Loader.yaml_implicit_resolvers = {}
 for tag, pattern, first in (
@@ -44,11 +55,15 @@ class Marked:
     @classmethod
     def parse(cls, text: str, file: str) -> Marked:
         """Read one document. MarkedError if it is not YAML, or has a key twice."""
-        loader = _Loader(text)
         lines: dict[Path, int] = {}
+        loader = None
         try:
+            loader = _Loader(text)
             node = loader.get_single_node()
             value = None if node is None else _build(loader, node, (), lines, file)
+        except yaml.reader.ReaderError as error:
+            line = text.count("\n", 0, error.position) + 1
+            raise MarkedError(f"{file}:{line}: not YAML: {error.reason}: U+{error.character:04X}") from None
         except yaml.MarkedYAMLError as error:
             line = error.problem_mark.line + 1 if error.problem_mark is not None else 1
             raise MarkedError(f"{file}:{line}: not YAML: {error.problem}") from None
@@ -57,7 +72,8 @@ class Marked:
                 raise
             raise MarkedError(f"{file}:1: not YAML: {error}") from None
         finally:
-            loader.dispose()
+            if loader is not None:
+                loader.dispose()
         return cls(file, value, (), lines)
 
     @property
@@ -134,9 +150,13 @@ class Marked:
 
     def names(self) -> tuple[str, ...]:
         """A name or a list of names, () if there is no value."""
-        if isinstance(self.value, list):
-            return tuple(part.text() for part in self.items())
-        return (self.text(),) if self.value is not None else ()
+        parts = (
+            list(self.items()) if isinstance(self.value, list) else [self] if self.value is not None else []
+        )
+        for part in parts:
+            if not part.text():
+                raise part.error("expected a name")
+        return tuple(part.text() for part in parts)
 
 
 def _kind(value: object) -> str:
@@ -152,11 +172,16 @@ def _build(loader: Any, node: yaml.Node, path: Path, lines: dict[Path, int], fil
     if isinstance(node, yaml.MappingNode):
         found: dict[Any, Any] = {}
         for key_node, value_node in node.value:
+            line = key_node.start_mark.line + 1
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise MarkedError(f"{file}:{line}: a key must be a text")
             key = str(key_node.value)
             if key in found:
-                line = key_node.start_mark.line + 1
                 raise MarkedError(f"{file}:{line}: {'.'.join(map(str, (*path, key)))}: key stands here twice")
             found[key] = _build(loader, value_node, (*path, key), lines, file)
-            lines[(*path, key)] = key_node.start_mark.line + 1
+            lines[(*path, key)] = line
         return found
-    return loader.construct_object(node)
+    try:
+        return loader.construct_object(node)
+    except ValueError as error:  # a number with thousands of digits
+        raise Marked(file, None, path, lines).error(error) from None

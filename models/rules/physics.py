@@ -6,7 +6,6 @@ rule to the times when it is meant.
 
 from __future__ import annotations
 
-import fnmatch
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,11 +13,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cellwatch.models.features.tags import AVG, GOOD_RATIO, MAX, MIN, SAMPLES
+from cellwatch.models.features.tags import AVG, GOOD_RATIO, MAX, MIN, SAMPLES, STALENESS
 from cellwatch.models.rules.functions import windows_of
 from cellwatch.models.rules.language import Condition
 from cellwatch.models.rules.rule import Finding
 from cellwatch.models.rules.signals import Signals
+from cellwatch.models.rules.tag_names import TagNames, missing
 from cellwatch.models.types import Screening, Violation
 
 if TYPE_CHECKING:
@@ -88,8 +88,9 @@ PhysicsRule = Range | Rate | Stuck | Balance
 class Physics:
     """Judges windows in the order of time; one object for one run.
 
-    A tag without a value, or of bad quality all through a window, breaks nothing. A rule whose tags the cell
-    does not have is not judged, and `unknown` says so.
+    A tag without a value breaks nothing, nor does one whose samples are all Bad, until one comes that is not.
+    Uncertain values are judged: who could put their quality there would else switch physics off. A rule whose
+    tags the cell does not have is not judged, and `unknown` says so.
     """
 
     def __init__(
@@ -99,11 +100,14 @@ class Physics:
         self._points = {Screening.SUSPICIOUS: suspicious_points, Screening.BLOCK: block_points}
         self._signals = Signals([r.common.guard for r in rules if r.common.guard is not None])
         self._tags: tuple[str, ...] | None = None
+        self._layout: tuple[tuple[str, ...], tuple[str, ...]] | None = None  # tags and devices
+        self._lacking: tuple[str, ...] = ()  # what `unknown` says of tags
         self._window_id = -1
         self._window_s = 0.0
         self._before: F64 = np.zeros(0)  # mean of each tag in the window before
         self._held: F64 = np.zeros(0)  # value at which each tag stands
         self._still: I64 = np.zeros(0, dtype=np.int64)  # windows for which it has stood there
+        self._bad: Bool = np.zeros(0, dtype=bool)  # tags that sent nothing but Bad when they last sent
         self._stores: F64 = np.zeros((1, 2, 0))  # content and net flow of each balance, newest window first
         self.unknown: tuple[str, ...] = ()
 
@@ -116,14 +120,22 @@ class Physics:
         if window.tags != self._tags or window_s != self._window_s:
             self._window_s = window_s
             self._bind(window)
+        if (window.tags, window.devices) != self._layout:
+            self._layout = window.tags, window.devices
+            guards = [rule.common.guard for rule in self._rules if rule.common.guard is not None]
+            idle = [f"while {g.text}: {why}" for g in guards for why in self._signals.unknown(g)]
+            self.unknown = (*self._lacking, *idle)
         if window.window_id != self._window_id + 1:
             self._before[:] = np.nan
             self._held[:] = np.nan
             self._stores[:] = np.nan
         self._window_id = window.window_id
         x = window.tag_values.astype(np.float64)
-        # Of bad quality all through: what is shown is the last good value, and says nothing of now.
-        x[~(x[:, GOOD_RATIO] > 0)] = np.nan
+        # Of a Bad tag the last usable value is shown, which says nothing of now. One that sends nothing stays
+        # what it was: `good_ratio` alone does not tell a silent Bad tag from a silent Uncertain one.
+        usable = (x[:, GOOD_RATIO] > 0) | (x[:, STALENESS] <= window_s)
+        self._bad = ~usable & (self._bad | (x[:, SAMPLES] > 0))
+        x[self._bad] = np.nan
         found: list[Finding] = []
         on = self._guards()
         self._range(x, on, found, window)
@@ -198,29 +210,24 @@ class Physics:
         m = len(window.tags)
         self._before, self._held = np.full(m, np.nan), np.full(m, np.nan)
         self._still = np.zeros(m, dtype=np.int64)
-        place = {name: i for i, name in enumerate(window.tags)}
+        self._bad = np.zeros(m, dtype=bool)
+        tags = TagNames(window)
         unknown: list[str] = []
         pairs: dict[type, list[tuple[int, int]]] = {Range: [], Rate: [], Stuck: []}
         self._balances: list[tuple[int, Balance]] = []
         for r, rule in enumerate(self._rules):
             if isinstance(rule, Balance):
                 names = (rule.volume, *rule.inflow, *rule.outflow)
-                missing = [n for n in names if n not in place]
-                unknown += [f"balance of {rule.volume}: no tag is called '{n}'" for n in missing]
-                if not missing:
+                lacking = [n for n in names if tags.at(n) < 0]
+                unknown += [f"balance of {rule.volume}: {missing(n, tags.at(n))}" for n in lacking]
+                if not lacking:
                     self._balances.append((r, rule))
                 continue
             kind = type(rule).__name__.lower()
-            for pattern in rule.tags:
-                fits = [(r, i) for i, name in enumerate(window.tags) if fnmatch.fnmatchcase(name, pattern)]
-                pairs[type(rule)] += fits
-                if not fits:
-                    unknown.append(f"{kind}: no tag is called '{pattern}'")
-        for rule in self._rules:
-            if rule.common.guard is not None:
-                missing = self._signals.missing(rule.common.guard)
-                unknown += [f"while {rule.common.guard.text}: no tag is called '{n}'" for n in missing]
-        self.unknown = tuple(unknown)
+            fits, idle = tags.fitting(rule.tags)
+            pairs[type(rule)] += [(r, i) for i in fits]
+            unknown += [f"{kind}: no tag is called '{pattern}'" for pattern in idle]
+        self._lacking = tuple(unknown)
         self._pairs = {
             kind: (np.array([r for r, _ in p], np.int64), np.array([t for _, t in p], np.int64))
             for kind, p in pairs.items()
@@ -234,12 +241,12 @@ class Physics:
         self._stuck_s = each(Stuck, "for_s")
         self._stuck_windows = np.array([windows_of(s, self._window_s) for s in self._stuck_s], np.int64)
         balances = [b for _, b in self._balances]
-        self._volumes = np.array([place[b.volume] for b in balances], dtype=np.int64)
+        self._volumes = np.array([tags.at(b.volume) for b in balances], dtype=np.int64)
         self._capacity = np.array([b.capacity for b in balances])
         self._weights = np.zeros((len(balances), m + 1))
         for k, b in enumerate(balances):
-            np.add.at(self._weights[k], [place[n] for n in b.inflow], 1.0)
-            np.add.at(self._weights[k], [place[n] for n in b.outflow], -1.0)
+            np.add.at(self._weights[k], [tags.at(n) for n in b.inflow], 1.0)
+            np.add.at(self._weights[k], [tags.at(n) for n in b.outflow], -1.0)
         depth = max((windows_of(b.for_s, self._window_s) for b in balances), default=0) + 1
         self._stores = np.full((depth, 2, len(balances)), np.nan)
 

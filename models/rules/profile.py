@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -118,7 +119,7 @@ class Profile:
                 f"{name}: profile version {body['version']}, this release reads {VERSION}: commission anew"
             )
         checksum = body.pop("checksum")
-        if not edited and checksum != _checksum(body):
+        if not edited and not _fits(checksum, body):
             raise ValueError(
                 f"{name}: checksum does not fit: the file was changed or damaged "
                 "(`cellwatch profile edit` signs a change made on purpose)"
@@ -145,6 +146,13 @@ def _checksum(body: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
+def _fits(checksum: object, body: dict[str, Any]) -> bool:
+    try:
+        return checksum == _checksum(body)
+    except TypeError:  # what YAML made of a hand's edit (a date, a key of another kind) was never signed
+        return False
+
+
 def _read(text: str, name: str) -> dict[str, Any]:
     try:
         body = json.loads(text) if text.lstrip().startswith("{") else yaml.load(text, Loader=_Loader)  # noqa: S506
@@ -152,6 +160,8 @@ def _read(text: str, name: str) -> dict[str, Any]:
         raise ValueError(f"{name}: not a Cellwatch profile ({error})") from None
     except yaml.YAMLError as error:
         raise ValueError(f"{name}: not a Cellwatch profile ({' '.join(str(error).split())})") from None
+    except ValueError as error:  # 2026-13-01 is no date
+        raise ValueError(f"{name}: not a Cellwatch profile ({error})") from None
     if not isinstance(body, dict) or "version" not in body or "checksum" not in body:
         raise ValueError(f"{name}: not a Cellwatch profile")
     unknown = [key for key in body if key not in _KEYS]
@@ -161,27 +171,34 @@ def _read(text: str, name: str) -> dict[str, Any]:
 
 
 def _profile(body: dict[str, Any], name: str) -> Profile:
-    features, columns = tuple(body["features"]), tuple(body["tag_columns"])
+    features, columns = (tuple(str(c) for c in body[key]) for key in ("features", "tag_columns"))
     devices: dict[str, dict[int, ModeProfile]] = {}
     habits: dict[str, Habits] = {}
-    for device, data in body["devices"].items():
-        modes = {}
+    for key, data in body["devices"].items():
+        device = str(key)
+        modes: dict[int, ModeProfile] = {}
         for mode, one in data.get("modes", {}).items():
             where = f"{name}: {device}: mode {mode}"
-            modes[_whole(mode, where)] = ModeProfile(
+            number = _whole(mode, where)
+            if number in modes:
+                raise ValueError(f"{where}: is there twice")
+            modes[number] = ModeProfile(
                 _whole(one["windows"], f"{where}: windows"),
                 Limits.from_dict(one["features"], features, where),
                 {
-                    tag: Limits.from_dict(limits, columns, f"{where}: {tag}")
+                    str(tag): Limits.from_dict(limits, columns, f"{where}: {tag}")
                     for tag, limits in one.get("tags", {}).items()
                 },
             )
         if modes:
             devices[device] = modes
         if "habits" in data:
-            habits[device] = Habits.from_dict(data["habits"])
+            try:
+                habits[device] = Habits.from_dict(data["habits"])
+            except ValueError as error:
+                raise ValueError(f"{name}: {device}: {error}") from None
     return Profile(
-        str(body["schema_id"]), features, columns, float(body["window_s"]),
+        str(body["schema_id"]), features, columns, _length(body["window_s"], f"{name}: window_s"),
         _whole(body["windows"], f"{name}: windows"), devices, habits,
     )  # fmt: skip
 
@@ -191,3 +208,13 @@ def _whole(value: object, where: str) -> int:
         return int(str(value))
     except ValueError:
         raise ValueError(f"{where}: {value!r} is no whole number") from None
+
+
+def _length(value: object, where: str) -> float:
+    try:
+        seconds = float(str(value))
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise ValueError(f"{where}: {value!r} is no number above 0")
+    return seconds

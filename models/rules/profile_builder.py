@@ -28,6 +28,15 @@ UNJUDGED = frozenset(
 # Least spread of a column, as a share of its largest magnitude. Traffic comes in whole numbers and moves in
 # steps (a port more, another flag, a window half as large); measured values move by little.
 FEATURE_FLOOR, TAG_FLOOR = 0.5, 0.05
+MIN_WINDOWS = 20  # fewer say next to nothing about what is normal
+
+
+def least_windows(asked: int) -> int:
+    """How many windows must come of a learning period of `asked`, else it was interrupted.
+
+    Half of them, and MIN_WINDOWS; of a short period four fifths.
+    """
+    return max(asked // 2, min(MIN_WINDOWS, asked * 4 // 5), 1)
 
 
 class ProfileBuilder:

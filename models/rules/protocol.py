@@ -5,6 +5,10 @@ sight of its kind is worth for that device (`Habits.weight`). Conversations with
 are judged by service and by number, never by address: names resolve to other addresses every day. A service
 that other devices of the cell use counts half on a device that is new to it.
 
+Registers are compared with those that the same peer named by the same function before. A function that is new
+is compared with what any peer ever named in the same table (Modbus Application Protocol 1.1b3, 4.3): writes
+with what was written there, reads with all of it.
+
 | rule | points | ATT&CK for ICS |
 |---|---|---|
 | `new-writer` | 6 | T0855 unauthorized command message |
@@ -23,12 +27,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from cellwatch.models.rules.habits import ENOUGH_WINDOWS, Habit, Habits, Key, is_stranger, owners, rows
+from cellwatch.models.rules.rule import Finding
 from cellwatch.models.types import Conversations, FeatureWindow, Role, Violation
 
-Found = tuple[int, float, Violation]  # device row, points, violation
 SCAN = 6  # new services of one peer, new peers, or connections refused beyond habit, in one window
 REGULAR = 0.5  # share of the windows that a habit has to show in for its silence to be news
+_TABLES = {
+    **dict.fromkeys(("modbus:1", "modbus:5", "modbus:15"), "coils"),
+    "modbus:2": "discrete inputs",
+    **dict.fromkeys(("modbus:3", "modbus:6", "modbus:16", "modbus:22", "modbus:23"), "holding registers"),
+    "modbus:4": "input registers",
+}
 _SESSION = frozenset({"opcua:Hello", "opcua:OpenSecureChannel", "opcua:CreateSession"})
 _HARMLESS = frozenset({"arp", "icmp", "icmpv6"})  # to ask whether someone is there
 _MANY = frozenset({Conversations.PUBLIC, Conversations.GROUP})
@@ -55,6 +67,7 @@ class _Known:
     protocols: frozenset[tuple[str, Role, str]]  # (peer, role, protocol) with messages
     writers: frozenset[tuple[str, Role, str]]
     public: Mapping[tuple[Role, str], int]  # most public addresses in a window
+    tables: Mapping[tuple[Role, str, bool], tuple[int, int]]  # registers named (True: written) in each table
     regular: tuple[Key, ...]  # conversations whose silence is news
     weights: Mapping[str, float]
 
@@ -67,6 +80,14 @@ class _Known:
             if key.peer == Conversations.PUBLIC and not key.service:
                 about = (key.role, key.protocol)
                 public[about] = max(public.get(about, 0), habit.peers)
+        tables: dict[tuple[Role, str, bool], tuple[int, int]] = {}
+        for key, habit in said:
+            if key.service not in _TABLES or habit.high < 0:
+                continue
+            for written in {False, habit.writes > 0}:
+                space = (key.role, _TABLES[key.service], written)
+                low, high = tables.get(space, (habit.low, habit.high))
+                tables[space] = min(low, habit.low), max(high, habit.high)
         functions = habits.weight(lambda k, _: bool(k.service), lambda k: k[:4])
         windows = min(1.0, habits.windows / ENOUGH_WINDOWS)
         return cls(
@@ -75,6 +96,7 @@ class _Known:
             frozenset((k.peer, k.role, k.protocol) for k, _ in said if k.service),
             frozenset((k.peer, k.role, k.protocol) for k, h in said if h.writes),
             public,
+            tables,
             tuple(k for k, h in said if _is_regular(k, h, habits.windows)),
             {
                 "new-writer": habits.weight(lambda _, h: h.writes > 0, lambda k: k.peer),
@@ -89,6 +111,16 @@ class _Known:
                 "arp-identity-change": windows,
             },
         )
+
+    def registers(self, key: Key, habit: Habit | None, writes: bool) -> tuple[int, int] | None:
+        """First and last register that a conversation may name; None = not told. (-1, -1): none, ever."""
+        if habit is not None and habit.high >= 0:
+            return habit.low, habit.high
+        if key.service not in _TABLES:
+            return None
+        found = self.tables.get((key.role, _TABLES[key.service], writes))
+        # To read a table for the first time is a new function code, no more; to write one is grave.
+        return (-1, -1) if found is None and writes else found
 
 
 def _is_regular(key: Key, habit: Habit, windows: int) -> bool:
@@ -120,7 +152,7 @@ class ProtocolRules:
         self._last: dict[tuple[str, Key], int] = {}  # when a regular conversation was last seen
         self._since = self._before = -1
 
-    def judge(self, window: FeatureWindow) -> list[Found]:
+    def judge(self, window: FeatureWindow) -> list[Finding]:
         """What breaks a rule; nothing where nobody watched, or nothing was learned."""
         spoken = window.conversations
         if spoken is None or not self._known:
@@ -154,10 +186,10 @@ class ProtocolRules:
                 refused[at] = (refused.get(at, (0, key))[0] + beyond, key)
             if habit is None:
                 strange.setdefault(at, []).append((key, packets))
-            elif habit.high >= 0 and high >= 0 and (low < habit.low or high > habit.high):
+            registers = known.registers(key, habit, writes > 0) if high >= 0 else None
+            if registers is not None and (low < registers[0] or high > registers[1]):
                 rule = "register-outside-map" if writes else "register-read-outside-map"
-                worst = high if high > habit.high else low
-                news.add(at, rule, key, worst, habit.low, habit.high)
+                news.add(at, rule, key, high if high > registers[1] else low, *registers)
             most = known.public.get((key.role, key.protocol), 0)
             if key.peer == Conversations.PUBLIC and not key.service and 0 < 2 * most + 3 < peers:
                 news.add(at, "new-peer", key, peers, 0, most, share=0.5)
@@ -214,11 +246,14 @@ class ProtocolRules:
             self._since = window.window_id - 1
             self._last.clear()
         self._before = window.window_id
+        # A lost row may be the one that is looked for: only on the device whose rows found no room.
+        full = np.bincount(spoken.device, minlength=len(window.devices)) >= Conversations.MOST
+        full &= spoken.more > 0
         window_s = (window.end_ns - window.start_ns) / 1e9
         for at, device in enumerate(window.devices):
             known = self._known.get(device)
             for key in known.regular if known else ():
-                if (device, key) in seen or spoken.more:  # it may be among those that found no room
+                if (device, key) in seen or full[at]:
                     self._last[device, key] = window.window_id
                     continue
                 silent = window.window_id - self._last.get((device, key), self._since)
@@ -254,7 +289,7 @@ class _News:
         if points > 0 and (best is None or (points, observed) > (best[0], best[2])):
             self._best[at, rule] = (points, key, observed, low, high)
 
-    def found(self) -> list[Found]:
+    def found(self) -> list[Finding]:
         """All of them, by device."""
         out = []
         for (at, rule), (points, key, observed, low, high) in sorted(self._best.items()):
@@ -264,5 +299,5 @@ class _News:
             violation = Violation(
                 self._devices[at], what, float(observed), float(low), float(high), name, category, attack_id
             )
-            out.append((at, points, violation))
+            out.append(Finding(at, points, violation))
         return out

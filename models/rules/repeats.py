@@ -29,6 +29,7 @@ class RepeatWatch:
         self._count: I64 = np.zeros(tags, dtype=np.int64)  # changes seen
         self._lag: I64 = np.zeros(tags, dtype=np.int64)  # of the run, 0 = none
         self._run: I64 = np.zeros(tags, dtype=np.int64)
+        self._told: I64 = np.zeros(tags, dtype=np.int64)  # `_count` when it was last told
         self._newest: I64 = np.full(tags, np.iinfo(np.int64).min)
 
     def add(self, batch: TagBatch) -> None:
@@ -46,8 +47,9 @@ class RepeatWatch:
             self._change(tag[now], value[now], time_ns[now])
 
     def repeating(self) -> tuple[I64, I64]:
-        """Tags that repeat now, and for how many changes."""
-        tag = np.flatnonzero(self._run >= RUN)
+        """Tags that repeat now and have changed since the last call, and for how many changes they repeat."""
+        tag = np.flatnonzero((self._run >= RUN) & (self._count > self._told))
+        self._told[:] = self._count
         tag = tag[self._irregular(tag)] if len(tag) else tag
         return tag, self._run[tag]
 

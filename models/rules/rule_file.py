@@ -23,6 +23,7 @@ VERDICTS = {"suspicious": Screening.SUSPICIOUS, "block": Screening.BLOCK}
 EXPECTED = {"allow": Screening.ALLOW, **VERDICTS}
 _ABOUT = ("verdict", "category", "attack_id", "message")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+MIN_SPAN_S, MAX_WINDOWS = 0.001, 10_000
 _TECHNIQUE = re.compile(r"T\d{4}(\.\d{3})?")
 
 
@@ -83,7 +84,8 @@ def _rule(m: Marked) -> UserRule:
         raise m["name"].error(f"'{name}' must be letters, digits, - and _")
     about = _about(m)
     for_s = _span(m["for"], 0.0)
-    return UserRule(name, _condition(m["when"]), for_s, m["device"].names(), **about)
+    devices = _some(m["device"]) if "device" in m else ()
+    return UserRule(name, _condition(m["when"]), for_s, devices, **about)
 
 
 def _limit(m: Marked) -> Limit:
@@ -92,13 +94,13 @@ def _limit(m: Marked) -> Limit:
     about = _about(m)
     del about["verdict"]
     quality = m["quality"].value
-    if quality not in {None, True, False}:
+    if not isinstance(quality, bool | None):
         raise m["quality"].error("expected true or false")
     bounds = {key: m[key].number(math.nan) for key in numbers}
     limit: Limit = _made(
         m,
         Limit,
-        m["tags"].names(),
+        _some(m["tags"]),
         deadband=m["deadband"].number(0.0),
         quality=bool(quality),
         **bounds,
@@ -122,18 +124,20 @@ def _physics(m: Marked) -> PhysicsRule:
             low, high = law["low"].number(-math.inf), law["high"].number(math.inf)
             if not low < high or (low == -math.inf and high == math.inf):
                 raise law.error("needs low or high, and low below high")
-            return Range(law["tags"].names(), low, high, common)
+            return Range(_some(law["tags"]), low, high, common)
         case "rate":
             law.table("tags", "limit", required=("tags", "limit"))
-            return Rate(law["tags"].names(), _above_zero(law["limit"]), common)
+            return Rate(_some(law["tags"]), _above_zero(law["limit"]), common)
         case "stuck":
             law.table("tags", "for", required=("tags", "for"))
-            return Stuck(law["tags"].names(), _span(law["for"], 0.0), common)
+            return Stuck(_some(law["tags"]), _span(law["for"], 0.0), common)
     law.table(
         "volume", "capacity", "in", "out", "per", "for", "tolerance",
         required=("volume", "capacity", "for", "tolerance"),
     )  # fmt: skip
     inflow, outflow = law["in"].names(), law["out"].names()
+    if not law["volume"].text():
+        raise law["volume"].error("expected a name")
     if not inflow and not outflow:
         raise law.error("needs a flow: in, out or both")
     return Balance(
@@ -209,12 +213,12 @@ def _condition(m: Marked) -> language.Condition:
 
 
 def _span(m: Marked, default: float) -> float:
-    """A span of time above 0, in s; a bare number is seconds."""
+    """A span of time in s; a bare number is seconds."""
     if m.value is None:
         return default
     span_s = m.number(0.0) if not isinstance(m.value, str) else _made(m, language.seconds, m.value)
-    if not 0 < span_s <= language.MAX_SPAN_S:
-        raise m.error(f"must be above 0 and at most {language.MAX_SPAN_S:g} s")
+    if not MIN_SPAN_S <= span_s <= language.MAX_SPAN_S:
+        raise m.error(f"must be {MIN_SPAN_S:g} to {language.MAX_SPAN_S:g} s")
     return span_s
 
 
@@ -234,10 +238,22 @@ def _words(m: Marked) -> tuple[Screening, ...]:
             raise m.error(
                 f"'{word}' is no verdict: {', '.join(EXPECTED)}, or one with its number, as in allowx3"
             )
-        found += [EXPECTED[name]] * int(times or 1)
-    if not 0 < len(found) <= 10_000:
-        raise m.error("1 to 10,000 windows, as in: allowx3 suspicious")
+        found += [EXPECTED[name]] * min(
+            int(times[:9] or 1), MAX_WINDOWS + 1
+        )  # ten digits are too many anyway
+        if len(found) > MAX_WINDOWS:
+            break
+    if not 0 < len(found) <= MAX_WINDOWS:
+        raise m.error(f"1 to {MAX_WINDOWS:,} windows, as in: allowx3 suspicious")
     return tuple(found)
+
+
+def _some(m: Marked) -> tuple[str, ...]:
+    """At least one name."""
+    names = m.names()
+    if not names:
+        raise m.error("expected a name or a list of names")
+    return names
 
 
 def _made(m: Marked, make: Callable[..., Any], *values: Any, **more: Any) -> Any:

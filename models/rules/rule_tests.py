@@ -9,8 +9,10 @@ import numpy as np
 
 from cellwatch.models.features.schema import default_schema
 from cellwatch.models.features.tags import TAG_COLUMNS, TAG_STATISTICS, TagState, tag_windows
-from cellwatch.models.rules.physics import Physics
-from cellwatch.models.rules.tag_limits import LimitRules
+from cellwatch.models.rules.physics import Balance, Physics
+from cellwatch.models.rules.rule import add_up
+from cellwatch.models.rules.rulesense import RuleSettings
+from cellwatch.models.rules.tag_limits import KINDS, LimitRules
 from cellwatch.models.rules.user_rules import UserRules
 from cellwatch.models.types import FeatureWindow, Screening, TagBatch, TagCatalog, TagInfo
 
@@ -34,46 +36,72 @@ class TestResult:
     expected: tuple[Screening, ...]
     got: tuple[Screening, ...]
     fired: tuple[str, ...]  # rules that fired, in order
+    reached: frozenset[str]  # entries of the file that fired, as `untested` names them
     trouble: str = ""  # "" if it passed, else the first thing that is not as expected
 
 
 def run_test(file: RuleFile, test: RuleTest) -> TestResult:
-    """Run one test. A rule fires in the windows where its device is not allowed."""
+    """Run one test. What is found in a window adds up as in RuleSense, at the default points."""
     count = len(test.expect)
     catalog = TagCatalog(PLC, tuple(TagInfo(name, name, test.device) for name in test.tags))
     batches = _batches(test)
-    physics, rules = Physics(file.physics), UserRules(file.rules)
-    limits = LimitRules(catalog, file.limits)
+    # One judge for each entry, so that it is known which entry fired.
+    limits = [LimitRules(catalog, [limit]) for limit in file.limits]
+    physics, rules = [Physics([law]) for law in file.physics], UserRules(file.rules)
+    settings = RuleSettings()
     verdicts = [Screening.ALLOW] * count
     fired: dict[str, None] = {}
+    reached: set[tuple[str, int, str]] = set()
 
     per_window = round(test.window_s / test.step_s)
     for i, batch in enumerate(batches):
-        for said in (limits.judge(batch), limits.state()):
-            if said is not None and len(said.devices):
-                at = i // per_window
-                verdicts[at] = max(verdicts[at], Screening(int(said.screening.max())))
-                fired |= dict.fromkeys(v.rule for v in said.violations)
+        at = i // per_window
+        for n, limit in enumerate(limits):
+            for said in (limit.judge(batch), limit.state()):
+                if said is not None and len(said.devices):
+                    verdicts[at] = max(verdicts[at], Screening(int(said.screening.max())))
+                    fired |= dict.fromkeys(v.rule for v in said.violations)
+                    reached |= {("limits", n, v.rule) for v in said.violations}
     for i, window in enumerate(_windows(test, batches)):
-        for _, points, violation in (*physics.judge(window), *rules.judge(window)):
-            # Points of the default settings: 1 is SUSPICIOUS, 6 BLOCK.
-            verdicts[i] = max(verdicts[i], Screening.BLOCK if points > 1.0 else Screening.SUSPICIOUS)
-            fired[violation.rule.removeprefix("user:")] = None
-    unknown = [*rules.unknown, *physics.unknown]
+        laws = [(n, finding) for n, law in enumerate(physics) for finding in law.judge(window)]
+        reached |= {("physics", n, finding.violation.rule) for n, finding in laws}
+        found = [*(finding for _, finding in laws), *rules.judge(window)]
+        screening, _ = settings.screen(add_up(found, len(window.devices), settings.block_points))
+        verdicts[i] = max(verdicts[i], Screening(int(screening.max())))
+        fired |= {f.violation.rule.removeprefix("user:"): None for f in found}
+    unknown = [*rules.unknown, *(why for law in physics for why in law.unknown)]
+    names = _entries(file)
     return TestResult(
         test.name,
         test.line,
         test.expect,
         tuple(verdicts),
         tuple(fired),
+        frozenset(names[entry] for entry in reached),
         _trouble(test, verdicts, fired, unknown),
     )
 
 
 def untested(file: RuleFile, results: list[TestResult]) -> tuple[str, ...]:
-    """Rules of the user that no test ever made fire."""
-    fired = {name for result in results for name in result.fired}
-    return tuple(rule.name for rule in file.rules if rule.name not in fired)
+    """Limits, physics and rules that no test ever made fire; rules by name, the others by place and tags."""
+    fired = {name for result in results for name in (*result.fired, *result.reached)}
+    names = (*_entries(file).values(), *(rule.name for rule in file.rules))
+    return tuple(name for name in names if name not in fired)
+
+
+def _entries(file: RuleFile) -> dict[tuple[str, int, str], str]:
+    """Names of limits and physics, by section, place and the rule of their violations."""
+    found = {}
+    for n, limit in enumerate(file.limits):
+        for kind in KINDS:
+            if limit.has(kind):
+                key = "limits", n, f"limit-{kind.replace('_', '-')}"
+                found[key] = f"limits[{n}].{kind} ({' '.join(limit.tags)})"
+    for n, law in enumerate(file.physics):
+        kind = type(law).__name__.lower()
+        tags = (law.volume,) if isinstance(law, Balance) else law.tags
+        found["physics", n, f"physics-{kind}"] = f"physics[{n}].{kind} ({' '.join(tags)})"
+    return found
 
 
 def _trouble(test: RuleTest, verdicts: list[Screening], fired: dict[str, None], unknown: list[str]) -> str:

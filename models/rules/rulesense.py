@@ -2,8 +2,8 @@
 
 The paper leaves the rule algorithm open (Algorithm 1 is an image), so this is ours. A value outside its
 normal range is worth its distance in units of the range; of a group of columns that tell the same story only
-the worst counts, with at most `limit_table.CAP` points; the groups, and what further rules find, add up. The
-points of a device decide between ALLOW, SUSPICIOUS and BLOCK.
+the worst counts, with at most `limit_table.CAP` points; the groups, and what further rules find, add up (see
+`rule.add_up`). The points of a device decide between ALLOW, SUSPICIOUS and BLOCK.
 
 | what meets it                | verdict                                                                    |
 |------------------------------|----------------------------------------------------------------------------|
@@ -25,7 +25,7 @@ from cellwatch.models.rules.evidence import of_feature, of_tag_column
 from cellwatch.models.rules.limit_table import UNKNOWN, LimitTable
 from cellwatch.models.rules.limits import Limits
 from cellwatch.models.rules.profile import Profile
-from cellwatch.models.rules.rule import Rule
+from cellwatch.models.rules.rule import Rule, add_up
 from cellwatch.models.types import (
     F32,
     F64,
@@ -123,8 +123,8 @@ class RuleSense:
         return points
 
     def judge(self, window: FeatureWindow) -> Verdicts:
-        """Verdicts for all devices of `window`. ValueError if the window has another schema or length."""
-        self._require_fit(window)
+        """Verdicts for all devices of `window`. ValueError as `require_fit` says."""
+        self.require_fit(window)
         rows, tag_rows = self._placed(window)
         values, tag_values = window.values, window.tag_values
         if window.held:
@@ -137,10 +137,10 @@ class RuleSense:
         if len(tag_points):
             points += np.bincount(window.tag_device, tag_points, len(points))
         found: dict[int, list[tuple[float, Violation]]] = {}  # of rules, which say more than limits do
-        for rule in self.rules:
-            for row, worth, violation in rule.judge(window):
-                points[row] += worth
-                found.setdefault(row, []).append((worth, violation))
+        said = [finding for rule in self.rules for finding in rule.judge(window)]
+        points += add_up(said, len(points), self.settings.block_points)
+        for row, worth, violation in said:
+            found.setdefault(row, []).append((worth, violation))
         screening, confidence = self.settings.screen(points)
         grave = np.flatnonzero(screening > _ALLOW).tolist()
         violations: list[Violation] = []
@@ -168,7 +168,8 @@ class RuleSense:
             tuple(violations),
         )
 
-    def _require_fit(self, window: FeatureWindow) -> None:
+    def require_fit(self, window: FeatureWindow) -> None:
+        """ValueError that names both sides if the window has another schema, length or other columns."""
         profile = self.profile
         if window.schema_id != profile.schema_id:
             raise ValueError(f"profile has schema {profile.schema_id}, the window {window.schema_id}")
@@ -177,6 +178,12 @@ class RuleSense:
             raise ValueError(
                 f"profile is of windows of {profile.window_s:g} s, the window has {length_s:g} s"
             )
+        for what, columns, values in (
+            ("features", profile.features, window.values),
+            ("tag columns", profile.tag_columns, window.tag_values),
+        ):
+            if len(values) and values.shape[1] != len(columns):
+                raise ValueError(f"profile has {len(columns)} {what}, the window {values.shape[1]}")
 
     def _placed(self, window: FeatureWindow) -> tuple[I64, I64]:
         """Rows of the window's devices and tags; looked up once as long as the cell stays the same."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from cellwatch.models.features.schema import default_schema
 from cellwatch.models.features.tags import TAG_COLUMNS
+from cellwatch.models.rules.tag_names import NONE, TagNames, missing
 
 if TYPE_CHECKING:
     from cellwatch.models.rules.functions import Name
@@ -60,9 +61,9 @@ class Signals:
             self.seen = 0
         self._last = window.window_id
         if window.tags != self._tags:
-            at = {tag: i for i, tag in enumerate(window.tags)}
+            tags = TagNames(window)
             self._tags = window.tags
-            self._place = np.array([at.get(tag, -1) for tag in self._tag_at], dtype=np.int64)
+            self._place = np.array([tags.at(tag) for tag in self._tag_at], dtype=np.int64)
         moved = self._move(window.devices) if window.devices != self.devices else None
         # Rows lie in a buffer of twice the depth, so that the last ones are always one block.
         if self.seen == 0:
@@ -99,9 +100,16 @@ class Signals:
         place = self._place[self._tag_at[name.text]]
         return window.devices[window.tag_device[place]] if place >= 0 else ""
 
-    def missing(self, condition: Condition) -> list[str]:
-        """Tags that a condition names and the newest window does not have."""
-        return [n.text for n in condition.names if not n.feature and self._place[self._tag_at[n.text]] < 0]
+    def lacking(self, condition: Condition) -> list[str]:
+        """Why the tags that a condition names cannot be told in the newest window; empty if all can."""
+        places = {n.text: int(self._place[self._tag_at[n.text]]) for n in condition.names if not n.feature}
+        return [missing(name, at) for name, at in places.items() if at <= NONE]
+
+    def unknown(self, condition: Condition) -> list[str]:
+        """The same of its tags, and of the devices whose features it names."""
+        devices = dict.fromkeys(n.device for n in condition.names if n.device)
+        absent = [f"no device is called '{d}'" for d in devices if d not in self.devices]
+        return self.lacking(condition) + absent
 
     def _move(self, devices: tuple[str, ...]) -> I64:
         before = {name: i for i, name in enumerate(self.devices)}

@@ -6,31 +6,32 @@ a rate of change; and bad quality (Part 4, 7.39). Low-low and high-high BLOCK, t
 
 from __future__ import annotations
 
-import fnmatch
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cellwatch.models.rules.tag_names import NONE, forms, matches, missing
 from cellwatch.models.types import Screening, Severity, Verdicts, Violation, severity
 
 if TYPE_CHECKING:
-    from cellwatch.models.types import F64, I64, Bool, TagBatch, TagCatalog
+    from cellwatch.models.types import F64, I64, U32, Bool, TagBatch, TagCatalog
 
 NAN = math.nan
 KINDS = ("low_low", "low", "high", "high_high", "rate", "quality")
 GRAVE = frozenset({"low_low", "high_high"})
 SOURCE = "limits"
+LATE_NS = 10_000_000_000  # what is older than a tag's newest by more was not late: the clock was set back
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
     """Limits of the tags that match; NaN = none. ValueError if they contradict one another."""
 
-    tags: tuple[str, ...]  # names, with * and ? for many
+    tags: tuple[str, ...]  # one or more names, with * and ? for many
     low_low: float = NAN
     low: float = NAN
     high: float = NAN
@@ -43,6 +44,8 @@ class Limit:
     message: str = ""
 
     def __post_init__(self) -> None:
+        if not self.tags:
+            raise ValueError("names no tag")
         bounds = [
             (k, getattr(self, k))
             for k in ("low_low", "low", "high", "high_high")
@@ -55,8 +58,12 @@ class Limit:
             raise ValueError(f"rate {self.rate:g} must be above 0")
         if not self.deadband >= 0:
             raise ValueError(f"deadband {self.deadband:g} must be 0 or more")
-        if not bounds and math.isnan(self.rate) and not self.quality:
+        if not any(self.has(kind) for kind in KINDS):
             raise ValueError(f"sets no limit: one of {', '.join(KINDS)}")
+
+    def has(self, kind: str) -> bool:
+        """Whether it sets a limit of this kind, one of KINDS."""
+        return self.quality if kind == "quality" else not math.isnan(getattr(self, kind))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +81,16 @@ class _Rows:
 class LimitRules:
     """Judges the batches of one PLC. What it says is a state: it holds until it says otherwise.
 
-    Replayed samples say nothing of the present and are not judged.
+    Replayed samples say nothing of the present and are not judged, nor are samples older than the newest of
+    their tag (by up to `LATE_NS`). `unmatched` are the names that no tag of this PLC has.
     """
 
     def __init__(self, catalog: TagCatalog, limits: Sequence[Limit]) -> None:
         self.catalog = catalog
-        self._rows = _lay_out(catalog, limits)
+        names_of = [forms(tag.name, catalog.plc, tag.device) for tag in catalog.tags]
+        self._rows = _lay_out(names_of, limits)
+        patterns = dict.fromkeys(pattern for limit in limits for pattern in limit.tags)
+        self.unmatched = tuple(p for p in patterns if not any(matches(names, p) for names in names_of))
         m, r = len(catalog.tags), len(self._rows.tag)
         self._first = np.searchsorted(
             self._rows.tag, np.arange(m + 1)
@@ -95,6 +106,7 @@ class LimitRules:
         self._value = np.full(m, np.nan)  # last usable sample of each tag, and its time
         self._time = np.zeros(m, dtype=np.int64)
         self._seen: Bool = np.zeros(m, dtype=bool)
+        self._newest = np.zeros(m, dtype=np.int64)  # time of the last sample of any quality
         self._end_ns = self._received_ns = 0
 
     @property
@@ -113,9 +125,11 @@ class LimitRules:
             return None
         order = np.lexsort((batch.source_ns, batch.tag))
         order = order[batch.tag[order] < len(self.catalog.tags)]
+        order = order[~self._late(batch.tag[order], batch.source_ns[order])]
         tag, at = batch.tag[order].astype(np.int64), batch.source_ns[order]
         value, status = batch.value[order], batch.status[order]
         self._seen[tag] = True
+        self._newest[tag] = at  # of repeated tags numpy keeps the last
         bad = severity(status) == Severity.BAD
         value = np.where(bad, np.nan, value)
         rate = self._rates(tag, value, at)
@@ -152,7 +166,9 @@ class LimitRules:
         self._broken[row] = broken
         at_once[row] = ever[row]
         self._broken[self._momentary] = False
-        self._end_ns, self._received_ns = max(int(at.max()), self._end_ns), batch.received_ns
+        # Of this batch only, and never later than it was heard: one sample of the future must not last.
+        self._end_ns = min(int(at.max()), batch.received_ns)
+        self._received_ns = batch.received_ns
         if np.array_equal(at_once, self._said):
             return None
         return self._verdicts(at_once)
@@ -178,6 +194,11 @@ class LimitRules:
     def state(self) -> Verdicts:
         """Verdicts as they stand now, to be said again from time to time while `active`."""
         return self._verdicts(self._broken.copy())
+
+    def _late(self, tag: U32, at: I64) -> Bool:
+        newest = self._newest[tag]
+        late: Bool = (at < newest) & (at >= newest - LATE_NS)
+        return late
 
     def _rates(self, tag: I64, value: F64, at: I64) -> F64:
         """Change of each sample against the usable one before it, unit/s; samples by tag, then time."""
@@ -232,16 +253,20 @@ class LimitRules:
         )
 
 
-def _lay_out(catalog: TagCatalog, limits: Sequence[Limit]) -> _Rows:
+def unknown_limits(judges: Iterable[LimitRules]) -> tuple[str, ...]:
+    """What no PLC of a cell has; () for no PLC."""
+    lacking = [judge.unmatched for judge in judges]
+    everywhere = [p for p in lacking[0] if all(p in names for names in lacking)] if lacking else []
+    return tuple(f"limit: {missing(pattern, NONE)}" for pattern in everywhere)
+
+
+def _lay_out(names_of: Sequence[frozenset[str]], limits: Sequence[Limit]) -> _Rows:
+    """Rows of the limits, of tags by all their names."""
     found: list[tuple[int, int, Limit]] = []
-    for i, tag in enumerate(catalog.tags):
+    for i, names in enumerate(names_of):
         for limit in limits:
-            if any(fnmatch.fnmatchcase(tag.name, pattern) for pattern in limit.tags):
-                found += [
-                    (i, k, limit)
-                    for k, kind in enumerate(KINDS)
-                    if (limit.quality if kind == "quality" else not math.isnan(getattr(limit, kind)))
-                ]
+            if any(matches(names, pattern) for pattern in limit.tags):
+                found += [(i, k, limit) for k, kind in enumerate(KINDS) if limit.has(kind)]
     return _Rows(
         np.array([i for i, _, _ in found], dtype=np.int64),
         np.array([k for _, k, _ in found], dtype=np.int64),

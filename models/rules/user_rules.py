@@ -38,7 +38,7 @@ class UserRules:
 
     A rule without `devices` speaks of the device of the first tag it names; if it names none, of the device
     whose feature it names, or of every device when it names features only. A rule whose tags the cell does
-    not have is not judged, and `unknown` says so.
+    not have is not judged, and `unknown` says so, as it does of devices that no window has.
     """
 
     def __init__(
@@ -77,9 +77,10 @@ class UserRules:
         self._about = np.zeros((len(self._rules), len(window.devices)), dtype=bool)
         unknown = []
         for r, rule in enumerate(self._rules):
-            missing = self._signals.missing(rule.when)
-            unknown += [f"{rule.name}: no tag is called '{name}'" for name in missing]
-            if not missing:
+            unknown += [f"{rule.name}: {why}" for why in self._signals.unknown(rule.when)]
+            idle = [p for p in rule.devices if not fnmatch.filter(window.devices, p)]
+            unknown += [f"{rule.name}: no device is called '{pattern}'" for pattern in idle]
+            if not self._signals.lacking(rule.when):
                 patterns = rule.devices or self._default(rule.when, window)
                 self._about[r] = [any(fnmatch.fnmatchcase(d, p) for p in patterns) for d in window.devices]
         self.unknown = tuple(unknown)

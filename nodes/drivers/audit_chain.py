@@ -9,6 +9,7 @@ prints it) and give it to a later check.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 from collections.abc import Iterator
@@ -54,6 +55,15 @@ def seal(row: dict[str, Any], previous: str) -> tuple[bytes, str]:
     return body[:-1] + _MARK + digest.encode() + b'"}', digest
 
 
+def record(line: bytes) -> dict[str, Any] | None:
+    """The fields of a line, None where it is not a JSON object."""
+    try:
+        row = json.loads(line.decode("utf-8", "replace"))
+    except (ValueError, RecursionError):
+        return None
+    return row if isinstance(row, dict) else None
+
+
 def head_file(file: Path) -> Path:
     """Where the head of a log is kept."""
     return file.with_name(file.name + ".head")
@@ -66,7 +76,7 @@ def head_of(file: Path) -> tuple[int, str]:
         return int(data["lines"]), str(data["hash"])
     except FileNotFoundError:
         return 0, GENESIS
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
         return -1, ""
 
 
@@ -95,13 +105,25 @@ def hash_of(line: bytes) -> str:
 
 
 def verify(file: Path, noted: str = "") -> Check:
-    """Check a log and its head; `noted` is a hash that must be in the chain. OSError if it cannot be read."""
+    """Check a log and its head; `noted` is a hash that must be in the chain. OSError if it cannot be read.
+
+    Nobody writes meanwhile: the log is locked, shared with other checks.
+    """
+    with file.open("rb") as source:
+        fcntl.flock(source, fcntl.LOCK_SH)
+        return _check(source, head_of(file), file, noted)
+
+
+def _check(source: BinaryIO, head: tuple[int, str], file: Path, noted: str) -> Check:
     problems: list[str] = []
     number, last, stray, seen = 0, GENESIS, None, False
-    for number, line, found, sound in _links(file):
+    for number, line, found, sound in _links(source):
         seen = seen or found == noted
-        row = json.loads(line) if sound else {}
-        if found and not sound:
+        row = record(line) if sound else {}
+        if row is None or (row.get("event") == "broken" and "error" not in row):
+            problems.append(f"line {number}: not a record")
+            row = {}
+        elif found and not sound:
             problems.append(f"line {number}: edited, or a line before it is edited, missing, added or moved")
         elif row.get("event") == "broken":
             problems.append(f"line {number}: when it was written, {row['error']}")
@@ -111,28 +133,25 @@ def verify(file: Path, noted: str = "") -> Check:
     torn = stray is not None and not line.endswith(b"\n")
     if stray is not None and not torn:
         problems.append(f"line {number}: not a line of this log")
-    problems += _against_head(file, number - torn)
+    problems += _against_head(source, head, file, number - torn)
     if noted and not seen:
         problems.append(f"no line has the hash {noted}: the log was cut or written anew")
     return Check(number, last, torn, tuple(problems))
 
 
-def _links(file: Path) -> Iterator[tuple[int, bytes, str, bool]]:
+def _links(source: BinaryIO) -> Iterator[tuple[int, bytes, str, bool]]:
     """Number, line, the hash it carries, and whether that is right."""
     previous = GENESIS
-    with file.open("rb") as source:
-        for number, line in enumerate(source, 1):
-            bare = line.removesuffix(b"\n")
-            found = hash_of(bare)
-            body = bare[:-_TAIL] + b"}"
-            yield number, line, found, bool(found) and sha256(previous.encode() + body) == found
-            previous = found or previous
+    for number, line in enumerate(source, 1):
+        bare = line.removesuffix(b"\n")
+        found = hash_of(bare)
+        body = bare[:-_TAIL] + b"}"
+        yield number, line, found, bool(found) and sha256(previous.encode() + body) == found
+        previous = found or previous
 
 
-def _against_head(file: Path, lines: int) -> Iterator[str]:
-    head = head_of(file)
-    with file.open("rb") as source:
-        end = find_end(source, End(), head)
+def _against_head(source: BinaryIO, head: tuple[int, str], file: Path, lines: int) -> Iterator[str]:
+    end = find_end(source, End(), head)
     if head[0] > lines:
         yield f"{head[0] - lines} lines are cut off at the end"
     elif head[0] < 0:

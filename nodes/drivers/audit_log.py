@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import io
 import json
@@ -20,7 +22,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from cellwatch.models.types import Command, CommandResult
-from cellwatch.nodes.drivers.audit_chain import End, find_end, head_file, head_of, seal, sha256
+from cellwatch.nodes.drivers.audit_chain import End, find_end, head_file, head_of, record, seal, sha256
 from cellwatch.nodes.drivers.whole_file import write_whole
 
 
@@ -33,7 +35,7 @@ class AuditLog:
 
     A line is on disk, and chained to the one before, when the call returns (see `audit_chain`). A line cut
     short by a crash is closed off and accounted for by a line of its own before the next one is written.
-    Raises `AuditError` where the disk is full or the file is not writable.
+    Raises `AuditError` where the disk is full, or the file is not writable or was moved or removed meanwhile.
     """
 
     def __init__(self, file: str | Path) -> None:
@@ -114,11 +116,19 @@ class AuditLog:
             try:
                 fcntl.flock(self._fd, fcntl.LOCK_EX)  # other processes of the cell write here too
                 try:
+                    self._check_place()
                     self._chain(row)
                 finally:
                     fcntl.flock(self._fd, fcntl.LOCK_UN)
             except OSError as error:
                 raise AuditError(f"{self.file}: cannot write the audit log: {error.strerror}") from error
+
+    def _check_place(self) -> None:
+        """An open file takes lines even after it was unlinked; nobody would ever read them."""
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(self.file.stat(), os.fstat(self._fd)):
+                return
+        raise OSError(errno.ESTALE, "it was moved or removed; put it back, or start the cell anew")
 
     def _chain(self, row: dict[str, Any]) -> None:
         end = self._find_end()
@@ -160,11 +170,5 @@ class AuditLog:
 
 
 def read(file: str | Path) -> list[dict[str, Any]]:
-    """All whole lines of an audit log; a line cut short by a crash is left out."""
-    rows = []
-    for line in Path(file).read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    return rows
+    """All records of an audit log; a line cut short by a crash, or that is no record, is left out."""
+    return [row for line in Path(file).read_bytes().split(b"\n") if (row := record(line)) is not None]

@@ -20,6 +20,7 @@ Measurements (tags; fields). Enumerations are the integers of `models.types`; Na
   explanation, explanation_json where not ALLOW)
 - ``alarms`` (device, category; state, priority, ne107, active, annunciated, occurrences, message, user,
   reason); time = last change
+- ``attributions`` (device; window_id, explanation, one field a feature: its share of P(attack))
 - ``commands`` (tag; command_id, window_id, status, value, read_back, error, issued_ns)
 - ``labels`` (kind, device; name, category, type, end_ns, devices, attack_id)
 - ``health`` (name; level and the counters)
@@ -286,6 +287,15 @@ def fused_lines(window: FusedWindow) -> bytes:
             fields["explanation_json"] = v.explanation_json
         lines.append(line("fused", {"device": v.device}, fields, window.end_ns))
     return _encode(lines)
+
+
+def attribution_lines(
+    window_id: int, end_ns: int, device: str, shares: Mapping[str, float], explanation: str
+) -> bytes:
+    """Which features moved the models: what each adds to P(attack) of a device, -1 to 1, or takes away."""
+    fields: dict[str, Field] = {"window_id": window_id, "explanation": explanation}
+    fields |= {feature: float(_f32(share)) for feature, share in shares.items()}
+    return _encode([line("attributions", {"device": device}, fields, end_ns)])
 
 
 def alarm_lines(alarms: Iterable[Alarm]) -> bytes:

@@ -107,7 +107,8 @@ class WriteGuard:
         if age_ns > command.valid_for_s * 1e9:
             return f"expired: {age_ns / 1e9:.1f} s old, valid for {command.valid_for_s:g} s"
         since_ns = now_ns - self._last_ns.get(command.tag, now_ns - 2**62)
-        if since_ns < rule.min_interval_s * 1e9:
+        # Negative: the clock was set back, maybe by hours, and a tag must not be closed for so long.
+        if 0 <= since_ns < rule.min_interval_s * 1e9:
             return f"{since_ns / 1e9:.2f} s after the last write; at least {rule.min_interval_s:g} s apart"
         return ""
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
 import rclpy
 from cellwatch_msgs import msg as m
 from cellwatch_msgs import srv
+from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import SingleThreadedExecutor
 
 from cellwatch.models.types import Alarm
 from cellwatch.nodes.ros import convert, qos
+
+HEALTH_S = 3.0  # every node tells its health once a second
 
 
 class NoAnswerError(Exception):
@@ -22,11 +27,18 @@ class NoAnswerError(Exception):
 
 
 class Operator:
-    """`with Operator("/demo") as cell: cell.alarms()`. Waits `patience_s` for each answer."""
+    """`with Operator("/demo") as cell: cell.alarms()`. Waits `patience_s` for each answer.
 
-    def __init__(self, namespace: str, patience_s: float = 10.0) -> None:
+    `warn` is told what went wrong with something that was done all the same, such as an override that could
+    not be put on record; by default it goes to stderr.
+    """
+
+    def __init__(
+        self, namespace: str, patience_s: float = 10.0, *, warn: Callable[[str], object] | None = None
+    ) -> None:
         os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
         self.namespace, self.patience_s = namespace, patience_s
+        self._warn = warn or (lambda text: print(text, file=sys.stderr))
         self._context = rclpy.Context()
         rclpy.init(context=self._context)
         self._node = rclpy.create_node("operator", namespace=namespace, context=self._context)
@@ -73,10 +85,46 @@ class Operator:
         what = {"target": target, "maintenance": on, "user": user, "reason": reason}
         self._call(srv.SetMaintenance, "fusion_node/set_maintenance", **what)
 
-    def set_armed(self, link: str, user: str, reason: str, *, armed: bool) -> None:
-        """Arm or disarm one link, by the name of its node."""
-        what = {"armed": armed, "user": user, "reason": reason}
-        self._call(srv.SetArmed, f"{link}/set_armed", **what)
+    def arm(self, link: str, user: str, reason: str) -> None:
+        """Arm one link, by the name of its node."""
+        self._call(srv.SetArmed, f"{link}/set_armed", armed=True, user=user, reason=reason)
+
+    def disarm(self, links: Iterable[str], user: str, reason: str) -> list[str]:
+        """Disarm all links at once: a silent one does not hold up the others. Returns the silent ones."""
+        request = srv.SetArmed.Request(armed=False, user=user, reason=reason)
+        clients = {link: self._node.create_client(srv.SetArmed, f"{link}/set_armed") for link in links}
+        futures: dict[str, Any] = {}
+
+        def answered() -> bool:
+            for link, client in clients.items():
+                if link not in futures and client.service_is_ready():
+                    futures[link] = client.call_async(request)
+            return len(futures) == len(clients) and all(f.done() for f in futures.values())
+
+        with suppress(NoAnswerError):
+            self._await(answered, "")
+        done = {link: f.result() for link, f in futures.items() if f.done()}
+        for answer in done.values():
+            self._check(answer)
+        for client in clients.values():
+            self._node.destroy_client(client)
+        return [link for link in clients if link not in done]
+
+    def armed(self, links: Iterable[str]) -> dict[str, bool | None]:
+        """Which links are armed, as their health says; None for one that says nothing."""
+        found: dict[str, bool | None] = dict.fromkeys(links)
+
+        def hear(msg: DiagnosticArray) -> None:
+            for status in msg.status:
+                values = {v.key: v.value for v in status.values}
+                if status.name in found and status.hardware_id == f"cellwatch:{self.namespace}":
+                    found[status.name] = values["armed"] == "1" if "armed" in values else None
+
+        subscription = self._node.create_subscription(DiagnosticArray, "/diagnostics", hear, qos.DIAGNOSTICS)
+        with suppress(NoAnswerError):
+            self._await(lambda: None not in found.values(), "", min(self.patience_s, HEALTH_S))
+        self._node.destroy_subscription(subscription)
+        return found
 
     def _latched(self, kind: type, topic: str) -> Any:
         heard: list[Any] = []
@@ -96,11 +144,16 @@ class Operator:
             answer = future.result()
         finally:
             self._node.destroy_client(client)
+        self._check(answer)
+
+    def _check(self, answer: Any) -> None:
         if answer.error_code != answer.NONE:
             raise NoAnswerError(answer.error_msg)
+        if answer.error_msg:
+            self._warn(answer.error_msg)
 
-    def _await(self, ready: Callable[[], bool], otherwise: str) -> None:
-        deadline = time.monotonic() + self.patience_s
+    def _await(self, ready: Callable[[], bool], otherwise: str, patience_s: float | None = None) -> None:
+        deadline = time.monotonic() + (self.patience_s if patience_s is None else patience_s)
         while not ready():
             if time.monotonic() > deadline:
                 raise NoAnswerError(otherwise)

@@ -9,6 +9,7 @@ once; what gives it back, and what hides an alarm, counts only once it is on rec
 
 from __future__ import annotations
 
+import difflib
 import json
 import time
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from cellwatch.models.types import Alarm
 from cellwatch.nodes.ros import convert
 
 TELL_NS = 500_000_000
+SAVE_NS = 1_000_000_000
 
 
 class OperatorDesk:
@@ -43,7 +45,9 @@ class OperatorDesk:
         self.overridden: set[str] = set()
         self.maintenance: set[str] = set()
         self._told: tuple[tuple[Alarm, ...], int] | None = None
-        self._next_ns = 0
+        self._holds: dict[str, Any] = {}  # what the response has set, as last looked at
+        self._unsaved = False
+        self._next_ns = self._save_ns = 0  # monotonic
         self._load()
         self._alarms = node.publisher(m.AlarmArray, "alarms")
         self._state = node.publisher(m.ResponseState, "response_state")
@@ -59,15 +63,23 @@ class OperatorDesk:
         ]
 
     def step(self, now_ns: int) -> None:
-        """Twice a second: let time pass for the alarms, and tell them if they have changed."""
-        if now_ns < self._next_ns:
+        """Twice a second: let time pass for the alarms; tell and keep them if they have changed."""
+        monotonic_ns = time.monotonic_ns()
+        if monotonic_ns < self._next_ns:
             return
-        self._next_ns = now_ns + TELL_NS
-        self._response.alarms.tick(now_ns)
-        shown = (self._response.alarms.alarms(), self._response.alarms.flooded)
+        self._next_ns = monotonic_ns + TELL_NS
+        alarms = self._response.alarms
+        alarms.keep_time(now_ns, monotonic_ns)
+        alarms.tick(now_ns)
+        shown, holds = (alarms.alarms(), alarms.flooded), self._response.holds()
+        self._unsaved |= shown != self._told or holds != self._holds
+        self._holds = holds
         if shown != self._told:
             self._told = shown
             self._node.say(self._alarms, convert.alarms_msg(*shown, now_ns))
+        if self._unsaved and monotonic_ns >= self._save_ns:
+            self._save_ns = monotonic_ns + SAVE_NS
+            self.save()
 
     def tell(self) -> None:
         """Say what is overridden and in maintenance, and the alarms, now."""
@@ -86,9 +98,11 @@ class OperatorDesk:
             "overridden": sorted(self.overridden),
             "maintenance": sorted(self.maintenance),
             "alarms": self._response.alarms.to_dict(),
+            "holds": self._response.holds(),
         }
         try:
             self._write(self._file, json.dumps(state))
+            self._unsaved = False
         except OSError as error:
             self._node.news("state", f"{self._file}: {error.strerror}")
 
@@ -138,8 +152,10 @@ class OperatorDesk:
         """Do something with an alarm, and put it on record; what cannot be recorded is undone."""
         alarms = self._response.alarms
         before = alarms.to_dict()
+        now_ns = time.time_ns()
+        alarms.keep_time(now_ns, time.monotonic_ns())
         try:
-            do(time.time_ns())
+            do(now_ns)
             if self._audit:
                 self._audit.operator(
                     event, user=request.user, reason=request.reason, alarm=request.key, **more
@@ -157,6 +173,14 @@ class OperatorDesk:
         if not target or not user:
             response.error_code = response.REFUSED
             response.error_msg = "say what (a tag, a device or *) and who you are"
+            return response
+        if on and target not in (known := self._response.names()):
+            folded = {name.casefold(): name for name in known}
+            near = difflib.get_close_matches(target.casefold(), folded, 1)
+            response.error_code = response.REFUSED
+            response.error_msg = f"{target} is no tag, method, device or PLC of this cell; " + (
+                f"did you mean {folded[near[0]]}?" if near else "* is the whole cell"
+            )
             return response
         if on:
             held.add(target)
@@ -186,8 +210,9 @@ class OperatorDesk:
         try:
             state = json.loads(self._file.read_text(encoding="utf-8"))
             self.overridden, self.maintenance = set(state["overridden"]), set(state["maintenance"])
-            self._response.alarms.load(state["alarms"])
-        except (ValueError, KeyError, TypeError) as error:
+            self._response.alarms.restore(state["alarms"], time.time_ns())
+            self._response.restore(state.get("holds", {}), time.monotonic_ns())
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"{self._file}: damaged ({error}); remove it to start with no overrides"
             ) from None

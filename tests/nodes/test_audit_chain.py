@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import multiprocessing
 import os
@@ -9,8 +10,11 @@ import os
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
-from cellwatch.nodes.drivers.audit_chain import head_file, verify
+from cellwatch.nodes.audit_command import audit
+from cellwatch.nodes.drivers import audit_chain
+from cellwatch.nodes.drivers.audit_chain import head_file, sha256, verify
 from cellwatch.nodes.drivers.audit_log import AuditLog, read
 
 
@@ -68,6 +72,51 @@ def test_a_log_left_alone_is_whole(log):
 def test_every_change_is_found(log, how, says):
     change(log, how)
     assert any(p.startswith(says) for p in verify(log).problems), verify(log).problems
+
+
+def forged(body, previous):
+    """A line with a hash that is right, whatever it says."""
+    return body[:-1] + b', "hash": "' + sha256(previous.encode() + body).encode() + b'"}'
+
+
+@pytest.mark.parametrize(
+    "body", [b"nonsense}", b'{"event": "broken"}', b'[{"event": "x"}', b"[" * 100_000 + b"}", b'{"a": "\xff}']
+)
+def test_a_forged_line_that_is_no_record_is_told_not_a_crash(log, body):
+    change(log, lambda x: [*x, forged(body, verify(log).hash) + b"\n"])
+    assert "line 9: not a record" in verify(log).problems
+
+
+@pytest.mark.parametrize("head", ['{"lines": 1e400, "hash": ""}', "[" * 100_000, "[]"])
+def test_a_forged_head_is_damaged_not_a_crash(log, head):
+    head_file(log).write_text(head)
+    assert verify(log).problems == ("audit.jsonl.head is damaged",)
+
+
+def test_nobody_writes_while_a_log_is_checked(log, monkeypatch):
+    seen = []
+
+    def links(source):
+        with log.open("rb") as other:
+            fcntl.flock(other, fcntl.LOCK_SH | fcntl.LOCK_NB)  # another check may go on
+            fcntl.flock(other, fcntl.LOCK_UN)
+            with pytest.raises(BlockingIOError):
+                fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        seen.append(source)
+        return iter(())
+
+    monkeypatch.setattr(audit_chain, "_links", links)
+    verify(log)
+    assert seen
+
+
+@pytest.mark.parametrize("row", ['["x"]', '{"event": "note", "many": [1, 2]}'])
+def test_show_prints_what_a_log_holds_whatever_it_is(log, row):
+    with log.open("a") as raw:
+        raw.write(row + "\n")
+    shown = CliRunner().invoke(audit, ["show", str(log)])
+    assert shown.exit_code == 0, shown.exception
+    assert "reason 7" in shown.stdout
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -68,6 +68,36 @@ def test_a_folder_is_no_log(tmp_path):
         AuditLog(tmp_path)
 
 
+@pytest.mark.parametrize("how", ["removed", "rotated", "replaced"])
+def test_a_log_that_vanishes_under_the_cell_is_an_error(tmp_path, how):
+    file, old = tmp_path / "a", tmp_path / "a.1"
+    with AuditLog(file) as log:
+        log.result(RESULT)
+        file.rename(old)
+        if how == "removed":
+            old.unlink()
+        elif how == "replaced":
+            file.write_bytes(old.read_bytes())
+        with pytest.raises(AuditError, match="moved or removed"):
+            log.command(COMMAND, armed=True)
+        if how == "rotated":
+            assert len(read(old)) == 1
+            old.rename(file)
+            log.command(COMMAND, armed=True)
+            assert [row["event"] for row in read(file)] == ["result", "command"]
+
+
+def test_a_reason_with_a_line_separator_is_one_record(tmp_path):
+    with AuditLog(tmp_path / "a") as log:
+        log.armed(True, user="anna", reason="one\u2028two\x85three")
+    assert [row["reason"] for row in read(tmp_path / "a")] == ["one\u2028two\x85three"]
+
+
+def test_lines_that_are_no_records_are_left_out(tmp_path):
+    (tmp_path / "a").write_bytes(b"[1]\n7\n" + b"[" * 100_000 + b'\n{"event": "note"}\n{"ev')
+    assert read(tmp_path / "a") == [{"event": "note"}]
+
+
 def test_closed_is_an_error(tmp_path):
     log = AuditLog(tmp_path / "a")
     log.close()

@@ -47,7 +47,7 @@ def test_tag_maps_name_tags_that_the_plc_has_with_its_ranges(cell, plc):
 
 
 def test_its_response_moves_only_tags_of_the_device_it_names(cell):
-    for rule in cell.response:
+    for rule in (r for r in cell.response if r.tag):
         assert rule.devices == [TAG[rule.tag].device]
 
 
@@ -59,6 +59,21 @@ def test_a_node_for_each_plc_and_each_replica(cell):
     assert {p["window_s"] for p in shares} == {10.0}
     assert {"ensemble_node", "ensemble_node_2", "ensemble_node_3"} <= table.keys()
     assert sum(s.executable == "opcua_client_node" for s in table.values()) == 4
+
+
+def test_some_replicas_run_on_another_machine(cell):
+    shared = replace(cell, ensemble=replace(cell.ensemble, replicas=3, local=[1, 3]))
+    table = [s for s in node_table(shared, Artifacts(Path("x"))) if s.executable == "ensemble_node"]
+    assert [s.name for s in table] == ["ensemble_node", "ensemble_node_3"]
+    assert [(s.parameters["replica"], s.parameters["replicas"]) for s in table] == [(1, 3), (3, 3)]
+
+
+@pytest.mark.parametrize("local", [[0], [3], [1, 1]])
+def test_local_replicas_are_some_of_all(tmp_path, local):
+    text = FACTORY.read_text().replace("../", f"{FACTORY.parent.parent}/")
+    (tmp_path / "c.yaml").write_text(f"{text}\nensemble: {{replicas: 2, local: {local}}}\n")
+    with pytest.raises(ConfigError, match=r"local: .* are not different numbers of 1 to 2"):
+        load(tmp_path / "c.yaml")
 
 
 @pytest.mark.parametrize("replicas", [0, 17])

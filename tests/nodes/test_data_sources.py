@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from cellwatch.models.datasets.dataset import SEQUENCE, DataError
+from cellwatch.models.datasets.dataset import DataError
 from cellwatch.models.features.schema import default_schema
+from cellwatch.models.types import SEQUENCE
 from cellwatch.nodes import data_sources, lemay
 from cellwatch.nodes.data_sources import open_data, training_only
 
@@ -59,3 +60,8 @@ def test_the_benign_hour_is_a_test_and_nothing_to_train_on(data_dir, tmp_path):
     assert data.facts["window_s"] == 10.0
     with pytest.raises(DataError, match="only benign rows"):
         training_only(data)
+
+
+def test_a_test_seed_is_for_simulated_sites(tmp_path):
+    with pytest.raises(DataError, match="--test-seed"):
+        open_data("nsl_kdd", tmp_path, test_seed=1)

@@ -198,6 +198,103 @@ def test_promote_and_roll_back_by_the_service(nodes, registry, versions, clock):
     assert "no version" in refused.error_msg
 
 
+@pytest.fixture
+def other_profile(registry) -> str:
+    """A version that brings another profile, which the rule node would not take live."""
+    files = {"L1-RNN.onnx": newest_alone(-1.0), "profile.json": b"{}"}
+    return registry.add(manifest(3), files)
+
+
+def test_models_that_need_other_nodes_to_change_wait_for_a_restart(
+    nodes, registry, versions, other_profile, clock
+):
+    node = nodes()
+    answer = node._promote(PromoteModel.Request(version=other_profile), PromoteModel.Response())
+    assert answer.error_code == PromoteModel.Response.REFUSED
+    assert "profile.json" in answer.error_msg
+    assert "restart the cell" in answer.error_msg
+    assert registry.current == versions[0]
+    registry.promote(other_profile)  # by the command line, for the next start
+    settle(node, clock, lambda: bool(node.refused), 0)
+    assert node.health()[0] == WARN
+    assert "restart the cell" in node.health()[1]
+    assert node.now.bundle.version == versions[0]
+    assert nodes().now.bundle.version == other_profile
+
+
+def test_a_node_that_is_started_again_serves_what_fits_the_cell(nodes, registry, versions, other_profile):
+    started = registry.load(versions[0]).manifest.surroundings()
+    registry.promote(other_profile)
+    node = nodes(fallback=str(registry.path(versions[0])), surroundings=json.dumps(started))
+    assert node.now.bundle.version == versions[0]
+    assert "restart the cell" in node.health()[1]
+
+
+def test_a_cell_on_shipped_models_takes_a_promoted_version(nodes, registry, versions, clock):
+    (registry.folder / POINTER).unlink()
+    node = nodes(fallback=str(registry.path(versions[0])))
+    assert node.health()[:2] == (OK, f"serves {versions[0]}")
+    registry.promote(versions[1])
+    settle(node, clock, lambda: node.swaps == 1, 0)
+    assert node.now.bundle.version == versions[1]
+
+
+@pytest.mark.parametrize(
+    "change", [{"schema_id": "s9"}, {"window_s": 10.0}, {"site": "factory"}, {"weights": {"1": {"RNN": 2.0}}}]
+)
+def test_what_the_cell_cannot_serve_is_not_promoted(nodes, registry, versions, change):
+    node = nodes()
+    foreign = registry.add(replace(manifest(4), **change), {"L1-RNN.onnx": newest_alone(1.0)})
+    answer = node._promote(PromoteModel.Request(version=foreign), PromoteModel.Response())
+    assert answer.error_code == PromoteModel.Response.REFUSED
+    assert next(iter(change)) in answer.error_msg
+    assert registry.current == versions[0]
+
+
+def test_without_models_there_is_nothing_to_promote(nodes, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    answer = nodes(models="")._promote(PromoteModel.Request(version="abc"), PromoteModel.Response())
+    assert answer.error_code == PromoteModel.Response.REFUSED
+    assert "no registry" in answer.error_msg
+    assert not (tmp_path / ".lock").exists()
+
+
+def test_promoting_on_a_single_bundle_does_not_spoil_it(nodes, registry, versions):
+    alone = registry.path(versions[0])
+    node = nodes(models=str(alone))
+    for version in ("", "abc"):
+        answer = node._promote(PromoteModel.Request(version=version), PromoteModel.Response())
+        assert "one bundle" in answer.error_msg
+    assert nodes(models=str(alone)).now.bundle.version == versions[0]
+
+
+def test_without_a_folder_of_keys_the_current_one_is_not_taken(nodes, registry, versions, monkeypatch):
+    monkeypatch.chdir(registry.keys.folder)
+    with pytest.raises(AssertionError):
+        nodes(keys="")
+
+
+def test_a_version_promoted_before_the_first_window_is_taken(nodes, registry, versions, clock):
+    node = nodes()
+    registry.promote(versions[1])
+    clock.now += 0.6
+    node.step()
+    node.next.result(20)
+    node.step()
+    assert node.now.bundle.version == versions[1]
+    assert not score(node, 0).abstained
+
+
+def test_a_takeover_that_fails_leaves_the_old_models_in_service(
+    nodes, registry, versions, clock, monkeypatch
+):
+    node = nodes()
+    monkeypatch.setattr(ensemble_node.Ensemble, "take_over", lambda *_: 1 / 0)
+    registry.promote(versions[1])
+    settle(node, clock, lambda: bool(node.refused), 0)
+    assert node.now.bundle.version == versions[0]
+
+
 def test_poisoned_models_never_serve_and_the_old_ones_go_on(nodes, registry, versions, clock):
     node = nodes()
     (registry.path(versions[1]) / "L1-RNN.onnx").write_bytes(newest_alone(5.0))

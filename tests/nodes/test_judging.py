@@ -44,7 +44,7 @@ def judge(monkeypatch):
     )  # fmt: skip
 
     class Judged(Judge):
-        def _said(self, one):
+        def said(self, one, only=None):
             return {
                 (m.detector, m.level): said_of(
                     one, RIGHT[m.detector], CLASSES[m.level], hash_of(m) + len(one)
@@ -64,7 +64,7 @@ def test_every_model_and_every_whole_ensemble_of_the_paper_has_a_row(judge):
     names = {(r["test"], r["level"], r["name"]) for r in rows}
     assert {("test", 2, n) for n in (*RIGHT, "L2_Ens1")} - names == {("test", 2, "L2_Ens1")}  # no hybridML_V1
     assert ("test", 1, "all 4") in names
-    assert not any("L1_Ens" in n for _, _, n in names)  # rulesense is absent
+    assert {n for _, _, n in names if "L1_Ens" in n} == {"L1_Ens1 without RuleSense"}  # no SVM, no LogReg
 
 
 def test_the_pool_of_independent_members_beats_each(judge):
@@ -91,6 +91,12 @@ def test_leak_checks_run_with_every_test(judge):
     assert {(c["test"], c["name"]) for c in found} == {
         (t, n) for t in ("test", "quiet") for n in ("duplicate rows", "session overlap", "time order")
     }
+
+
+def test_what_others_trained_is_not_checked_against_these_rows(judge):
+    strange = type(judge)(judge.data, MODELS, judge.scaler, strange="trained elsewhere").judge().checks
+    assert {c["ok"] for c in strange} == {None}
+    assert all("trained elsewhere" in c["detail"] for c in strange)
 
 
 def test_without_validation_all_weigh_the_same(judge):

@@ -32,6 +32,7 @@ from cellwatch.models.types import (
 from cellwatch.nodes.drivers.line_protocol import (
     TagEncoder,
     alarm_lines,
+    attribution_lines,
     command_lines,
     feature_lines,
     fused_lines,
@@ -272,3 +273,11 @@ def test_alarms_and_the_evidence_behind_a_verdict():
     (point,) = points(fused_lines(FusedWindow(3, NOW, NOW, (blocked,))))
     assert point.fields["explanation_json"] == evidence
     assert alarm_lines([]) == b""
+
+
+def test_attributions_are_one_point_with_a_field_for_each_feature():
+    shares = {"network_packets_all_count": 0.25, "network_ports_all_count": -0.125, "x": math.nan}
+    (point,) = points(attribution_lines(7, NOW, "PLC1", shares, "the models go by ..."))
+    assert (point.measurement, point.tags, point.time_ns) == ("attributions", {"device": "PLC1"}, NOW)
+    del shares["x"]  # no number
+    assert point.fields == {"window_id": 7, "explanation": "the models go by ...", **shares}

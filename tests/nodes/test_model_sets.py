@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -13,9 +14,10 @@ from cellwatch.models.registry.bundle import MANIFEST, write
 from cellwatch.models.registry.keys import Keys
 from cellwatch.models.registry.manifest import Manifest
 from cellwatch.models.registry.registry import Registry
-from cellwatch.nodes import training
+from cellwatch.nodes.cell import node_table
 from cellwatch.nodes.config import CellConfig, ConfigError, EnsembleConfig, PlcConfig
 from cellwatch.nodes.model_sets import for_cell
+from cellwatch.nodes.runner import CellRun, RunOptions
 
 CELL = CellConfig("c", [PlcConfig("PLC1", "t.yaml")], plant="sim:quiet-shift", window_s=10.0)
 SET = Manifest(
@@ -46,7 +48,10 @@ def places(tmp_path, monkeypatch):
 
 def chosen(cell: CellConfig, places) -> str:
     found = for_cell(cell, *places, Console(quiet=True))
-    return "none" if found is None else str(found.folder.relative_to(places[0].parent))
+    if found is None:
+        return "none"
+    path = found.path.parent.parent if found.path.parent.name == "versions" else found.path
+    return str(path.relative_to(places[0].parent))
 
 
 def test_promoted_ones_go_before_shipped_ones(places):
@@ -58,7 +63,7 @@ def test_promoted_ones_go_before_shipped_ones(places):
 def test_a_damaged_registry_is_said_and_the_shipped_ones_serve(places, capsys):
     (next((places[0] / "models" / "factory" / "versions").iterdir()) / MANIFEST).write_text("{}")
     found = for_cell(CELL, *places, Console(soft_wrap=True))
-    assert found.folder == places[1] / "factory"
+    assert found.path == places[1] / "factory"
     assert "not signed by a key" in capsys.readouterr().out
 
 
@@ -66,11 +71,28 @@ def test_other_windows_no_models(places):
     assert chosen(replace(CELL, window_s=1.0), places) == "none"
 
 
-def test_the_bench_is_trained_when_nothing_else_serves(places, monkeypatch, tmp_path):
-    made = tmp_path / "made"
-    write(made, replace(SET, site="bench", window_s=1.0), {}, Keys(places[0] / "keys"))
-    monkeypatch.setattr(training, "ensure_trained", lambda *_: made)
-    assert chosen(replace(CELL, plant="sim", window_s=1.0), places) == "made"
+def test_a_cell_without_any_has_none(places):
+    assert chosen(replace(CELL, plant="sim", window_s=1.0), places) == "none"
+
+
+def test_a_promotion_is_seen_by_a_cell_that_was_started_on_shipped_models(places, monkeypatch, tmp_path):
+    (places[0] / "models" / "factory" / "current.json").unlink()
+    found = for_cell(CELL, *places, Console(quiet=True))
+    monkeypatch.setenv("CELLWATCH_HOME", str(tmp_path / "home"))
+    run = CellRun(CELL, RunOptions(), print)
+    run.run_folder.mkdir(parents=True)
+    run.commissioning_s = 1.0
+    files = run.artifacts(found)
+    (spec,) = [s for s in node_table(CELL, files) if s.executable == "ensemble_node"]
+    assert spec.parameters["models"] == str(places[0] / "models" / "factory")
+    assert spec.parameters["fallback"] == str(places[1] / "factory")
+    assert json.loads(spec.parameters["surroundings"])["site"] == "factory"
+
+
+def test_models_of_another_site_are_left_out(places):
+    registry = Registry(places[0] / "models" / "factory", Keys(places[0] / "keys"))
+    registry.promote(registry.add(replace(SET, site="bench"), {}))
+    assert chosen(CELL, places) == "shipped/factory"
 
 
 @pytest.mark.parametrize("plant", ["none", "replay:x.csv"])

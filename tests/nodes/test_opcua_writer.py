@@ -97,6 +97,15 @@ def test_the_rate_limit_counts_what_was_or_would_have_been_sent(armed):
     assert result is None  # the refused one in between did not count
 
 
+def test_a_clock_that_was_set_back_does_not_close_a_tag():
+    made = guard()
+    made.decide(COMMAND, NOW, armed=True)
+    back = NOW - 3600 * 10**9
+    assert made.decide(replace(COMMAND, command_id="c2", issued_ns=back), back, armed=True) is None
+    soon = replace(COMMAND, command_id="c3", issued_ns=back)
+    assert "0.50 s after" in made.decide(soon, back + 500_000_000, armed=True).error
+
+
 @given(st.floats(), st.floats(0.001, 100.0), st.integers(-5, 200), st.booleans())
 def test_nothing_outside_the_rules_ever_passes(value, valid_for_s, age_s, armed):
     command = replace(COMMAND, value=value, valid_for_s=valid_for_s, issued_ns=NOW - age_s * 10**9)

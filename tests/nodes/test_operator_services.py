@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,13 +17,27 @@ pytest.importorskip("cellwatch_msgs")
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 
-from cellwatch.models.types import AlarmState, Level, LevelScores, Screening, Verdicts, Violation  # noqa: E402
+from cellwatch.models.response.policy import parse_rule  # noqa: E402
+from cellwatch.models.types import (  # noqa: E402
+    AlarmState,
+    CommandResult,
+    CommandStatus,
+    Level,
+    LevelScores,
+    Priority,
+    Screening,
+    TagCatalog,
+    TagInfo,
+    Verdicts,
+    Violation,
+)
 from cellwatch.nodes.drivers.audit_log import AuditError, read  # noqa: E402
 from cellwatch.nodes.fusion_node import FusionNode  # noqa: E402
 from cellwatch.nodes.opcua_client_node import OpcuaClientNode  # noqa: E402
-from cellwatch.nodes.ros import convert  # noqa: E402
+from cellwatch.nodes.ros import convert, operator_desk  # noqa: E402
 from cellwatch.nodes.ros.operator import NoAnswerError, Operator  # noqa: E402
 
+CATALOG = TagCatalog("PLC1", (TagInfo("LOCK", "", "PLC1", writable=True),))
 RESPONSE = [{"action": "quarantine", "tag": "LOCK", "value": 1}]
 
 
@@ -35,7 +50,7 @@ def verdicts(window_id, source):
     levels = (LevelScores(Level.L1, ("XGB",), ("benign", "attack"), score),) if source == "ensemble" else ()
     screening = Screening.BLOCK if source == "rules" else Screening.UNKNOWN
     return Verdicts(
-        source, window_id, window_id * 10**9, window_id * 10**9, ("PLC1",), np.array([screening], np.uint8),
+        source, window_id, window_id * 10**9, time.time_ns(), ("PLC1",), np.array([screening], np.uint8),
         np.array([0.9], np.float32), levels, (violation(),) if source == "rules" else (),
     )  # fmt: skip
 
@@ -57,6 +72,7 @@ class Running:
         if hasattr(self.node, "commands"):
             self.node.commands = SimpleNamespace(publish=self.commands.append, destroy=lambda: None)
         self.node.trigger_activate()
+        self.node._learn_tags(convert.catalog_msg(CATALOG, 0))
         self.executor = SingleThreadedExecutor()
         self.executor.add_node(self.node)
         self.thread = threading.Thread(target=self.executor.spin, daemon=True)
@@ -118,6 +134,7 @@ def test_from_alarm_to_out_of_service_with_everything_on_record(running, tmp_pat
 def test_override_and_maintenance_stop_commands_and_outlive_the_node(running, tmp_path):
     with Operator("/") as desk:
         desk.set_override("LOCK", "anna", "by hand", on=True)
+        running.node.response.catalog((TagInfo("PV", "", "HMI1"),))
         desk.set_maintenance("HMI1", "anna", "new disk", on=True)
         assert desk.taken() == (["LOCK"], ["HMI1"])
         with pytest.raises(NoAnswerError, match="who you are"):
@@ -139,6 +156,55 @@ def test_override_and_maintenance_stop_commands_and_outlive_the_node(running, tm
         again.close()
     running.node = again.node  # closed already
     running.close = lambda: None
+
+
+def test_a_word_that_protects_nothing_is_refused_and_ending_is_free(running):
+    with Operator("/") as desk:
+        for take in (desk.set_override, desk.set_maintenance):
+            with pytest.raises(NoAnswerError, match=r"plc1 is no tag, .*did you mean PLC1"):
+                take("plc1", "anna", "", on=True)
+            with pytest.raises(NoAnswerError, match="whole cell"):
+                take("nowhere-near-it", "anna", "", on=True)
+            take("plc1", "anna", "", on=False)
+            take("PLC1", "anna", "", on=True)
+        assert desk.taken() == (["PLC1"], ["PLC1"])
+
+
+def test_alarms_and_holds_survive_a_crash(running, tmp_path):
+    running.node.response.policy.rules = (parse_rule(RESPONSE[0] | {"revert": 0}),)
+    running.attack()
+    (command,) = running.commands
+    result = CommandResult(command.command_id, 0, "LOCK", 1.0, CommandStatus.ACCEPTED)
+    running.node._result(convert.result_msg(result, "PLC1"))
+    kept = tmp_path / "crashed.json"
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and not kept.exists():
+        state = (tmp_path / "response.json").read_text()
+        if "PLC1/dos" in state and '"LOCK"' in state:
+            kept.write_text(state)  # the node knows nothing of its end
+        time.sleep(0.05)
+    again = FusionNode()
+    again.set_parameters([Parameter("state_file", value=str(kept))])
+    again.trigger_configure()
+    assert [a.key for a in again.response.alarms.alarms()] == ["PLC1/dos"]
+    assert list(again.response.holds()) == ["LOCK"]
+    again.end()
+    again.destroy_node()
+
+
+def test_the_desk_speaks_on_when_the_clock_goes_back(running, monkeypatch):
+    monkeypatch.setattr(operator_desk, "TELL_NS", 0)
+    running.attack()
+    desk, said = running.node.desk, []
+    running.executor.shutdown()
+    running.thread.join(5)
+    running.node.say = lambda _, msg: said.append(msg)
+    now = time.time_ns()
+    desk._next_ns = 0
+    desk.step(now)
+    running.node.response.alarms.trouble("HMI1", "dos", Priority.HIGH, "why", now)
+    desk.step(now - 3600 * 10**9)
+    assert "HMI1/dos" in [a.key for a in said[-1].alarms]
 
 
 def test_a_full_disk_never_keeps_an_operator_from_taking_over(running):

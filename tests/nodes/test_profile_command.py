@@ -12,12 +12,15 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+from cellwatch.models.features.columns import DATASENSE_COLUMNS
+from cellwatch.models.features.datasense import schema
 from cellwatch.models.features.schema import default_schema
 from cellwatch.models.features.tags import TAG_COLUMNS
+from cellwatch.models.rules.profile import VERSION
 from cellwatch.models.rules.profile_builder import ProfileBuilder
 from cellwatch.nodes.cli import app
 from cellwatch.nodes.rules_evaluate import evaluate
-from cellwatch.nodes.window_table import read
+from cellwatch.nodes.window_table import WindowTableError, read
 
 N = 80
 ATTACKERS = frozenset(f"192.168.1.{100 + i}" for i in range(6))
@@ -74,7 +77,7 @@ def test_a_profile_is_learnt_from_a_table_and_shown(run, table, tmp_path):
     assert said["windows"] == N
     assert said["devices"] == {"camera": {"0": N}, "plug": {"0": N}}
     shown = json.loads(run("profile", "show", out, "--json").stdout)
-    assert shown["version"] == 2
+    assert shown["version"] == VERSION
     low, high, scale = shown["devices"]["plug"]["modes"]["0"]["features"]["network_packets_all_count"]
     assert low < 90 < 109 < high < 150
     assert scale == 109 / 2  # half of the largest; the range of 19 is less
@@ -203,6 +206,51 @@ def test_a_profile_changed_by_hand_is_refused(run, table, tmp_path):
     assert "checksum" in run("profile", "show", out, code=2).stderr
 
 
+def test_editing_signs_what_was_changed_by_hand(run, table, tmp_path, monkeypatch):
+    out = tmp_path / "p.yaml"
+    run("commission", "--data", table(), "-o", out)
+    out.write_text(out.read_text().replace("windows: 80", "windows: 81", 1))
+    monkeypatch.delenv("VISUAL", raising=False)
+    monkeypatch.setenv("EDITOR", "true")
+    assert "signed anew" in run("profile", "edit", out).stdout
+    assert json.loads(run("profile", "show", out, "--json").stdout)["windows"] == 81
+    assert "nothing changed" in run("profile", "edit", out).stdout
+
+
+def test_an_edit_of_the_columns_is_kept_and_shown(run, table, tmp_path, monkeypatch):
+    out = tmp_path / "p.json"
+    run("commission", "--data", table(), "-o", out)
+    monkeypatch.delenv("VISUAL", raising=False)
+    add = "import json\nbody = json.loads(text)\nbody['tag_columns'].append('newer')\n"
+    monkeypatch.setenv("EDITOR", editor(tmp_path, add + "open(path, 'w').write(json.dumps(body))\n"))
+    assert "newer" in run("profile", "edit", out).stdout
+    assert json.loads(run("profile", "show", out, "--json").stdout)["tag_columns"][-1] == "newer"
+
+
+@pytest.mark.parametrize(
+    ("command", "why"),
+    [("vi '", "No closing quotation"), ("rm", "removed the text"), ("/no/editor", "started")],
+)
+def test_an_editor_that_does_not_work_is_one_line(run, table, tmp_path, monkeypatch, command, why):
+    out = tmp_path / "p.json"
+    run("commission", "--data", table(), "-o", out)
+    monkeypatch.delenv("VISUAL", raising=False)
+    monkeypatch.setenv("EDITOR", command)
+    said = run("profile", "edit", out, code=2).stderr
+    assert why in said
+    assert len(said.strip().splitlines()) == 1
+
+
+def test_a_file_that_is_no_text_is_named(run, table, tmp_path):
+    held = table()
+    said = run("rules", "evaluate", "--profiles", held, "--data", held, code=2).stderr
+    assert "t.parquet: not a text file" in said.replace("\n", "")
+    for words in (("rules", "test"), ("profile", "show"), ("profile", "edit")):
+        result = CliRunner().invoke(app, [*words, str(held)], env={"EDITOR": "true"})
+        assert result.exit_code == 2
+        assert "t.parquet: not a text file" in result.stderr.replace("\n", "")
+
+
 def test_the_profile_of_a_cell_is_found_by_the_name_of_the_cell(run, table, tmp_path, monkeypatch):
     monkeypatch.setenv("CELLWATCH_HOME", str(tmp_path))
     run("commission", "--data", table(), "-o", tmp_path / "cells" / "press" / "profile.json")
@@ -236,6 +284,60 @@ def test_tables_that_cannot_be_judged_say_why(run, table, tmp_path):
     blank = table("blank.parquet", **dict.fromkeys([f"network_{c}" for c in (
         "packets_all_count", "ttl_avg", "ports_all_count")]))  # fmt: skip
     assert "no column is a feature" in run(*judge, blank, code=2).stderr
+
+
+def test_devices_that_have_numbers_for_names_are_known_again(run, table, tmp_path):
+    held = table("numbers.parquet", device_name=[1, 2] * N)
+    assert read(held).devices[:2].tolist() == ["1", "2"]
+    run("commission", "--data", held, "-o", tmp_path / "p.json")
+    judge = ("rules", "evaluate", "--profiles", tmp_path / "p.json", "--data", held, "--json")
+    assert json.loads(run(*judge).stdout)["allow"] == 2 * N
+
+
+STAMPS = np.repeat(np.arange(N, dtype=np.int64), 2) * 10 * 10**9
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "why"),
+    [
+        ("device_name", [None, "camera"] * N, "name no device"),
+        ("timestamp_start", STAMPS / 1e9, "double does not do as timestamp"),
+        ("timestamp_start", ["soon"] * (2 * N), "string does not do as timestamp"),
+        (
+            "timestamp_end",
+            pa.array([None, *STAMPS[1:].tolist()], pa.timestamp("ns", tz="UTC")),
+            "1 rows have no time",
+        ),
+        ("network_ttl_avg", ["many"] * (2 * N), "string does not do as double"),
+    ],
+)
+def test_a_column_that_cannot_be_read_is_named(run, table, tmp_path, column, values, why):
+    said = run("commission", "--data", table(**{column: values}), "-o", tmp_path / "p.json", code=2).stderr
+    assert f"t.parquet: column '{column}': " in said.replace("\n", "")
+    assert why in said
+
+
+def datasense_table(names):
+    """Two windows of one device in DataSense's form, columns in the order of `names`."""
+    stamp = "2025-09-09T14:0{}:00.000000Z"
+    held = {f.name: pa.array([0] * 2, f.type) for f in schema() if not pa.types.is_nested(f.type)
+            and not pa.types.is_string(f.type)}  # fmt: skip
+    held |= {f.name: pa.array([[], []], f.type) for f in schema() if pa.types.is_nested(f.type)}
+    held |= {f.name: pa.array(["plug"] * 2) for f in schema() if pa.types.is_string(f.type)}
+    held |= {f"timestamp_{e}": pa.array([stamp.format(i + k) for i in range(2)])
+             for k, e in enumerate(("start", "end"))}  # fmt: skip
+    held |= {"label1": pa.array(["benign"] * 2), "note": pa.array(["mine"] * 2)}
+    return pa.table({name: held[name] for name in names})
+
+
+def test_a_table_of_datasense_may_have_more_columns_in_another_order(tmp_path):
+    pq.write_table(datasense_table(["note", *reversed(DATASENSE_COLUMNS)]), tmp_path / "d.parquet")
+    assert read(tmp_path / "d.parquet").devices.tolist() == ["plug", "plug"]
+    bad = datasense_table(DATASENSE_COLUMNS)
+    place = bad.column_names.index("network_ttl_avg")
+    pq.write_table(bad.set_column(place, "network_ttl_avg", pa.array(["x", "y"])), tmp_path / "bad.parquet")
+    with pytest.raises(WindowTableError, match=r"bad\.parquet: column 'network_ttl_avg'"):
+        read(tmp_path / "bad.parquet")
 
 
 def test_the_real_benign_hour_passes(data_dir):

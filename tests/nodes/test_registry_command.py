@@ -69,7 +69,7 @@ def test_list_show_promote_rollback_gc(place):
     text = call("show", a)[1]
     assert "XGB" in text
     assert "mcc 0.5000" in text
-    assert a in call("rollback")[1]
+    assert call("rollback")[1].strip() == f"version {a} is promoted again"
     assert place.current == a
     assert json.loads(call("gc", "--keep", "0", "--json")[1]) == [b]
     assert "removed: nothing" in call("gc")[1]
@@ -106,8 +106,9 @@ def test_the_shipped_line_is_what_a_release_needs(place, tmp_path, monkeypatch):
     [
         (["show"], "no version was promoted yet"),
         (["show", "abc"], "no version 'abc'"),
-        (["promote", "../x"], "no version"),
-        (["rollback"], "no earlier version"),
+        (["promote", "../x"], "not a registry"),
+        (["rollback"], "not a registry"),
+        (["gc", "--registry", "bnech"], "not a registry"),
         (["ship", "nowhere"], "No such file"),
         (["import", "nowhere"], "missing"),
     ],
@@ -118,3 +119,13 @@ def test_mistakes_are_one_line(place, args, words):
     assert out == ""
     assert words in err
     assert len(err.strip().splitlines()) == 1
+    assert not (place.folder.parent).exists()  # a slip of the pen makes no registry
+
+
+def test_models_of_another_site_are_not_imported(place, tmp_path):
+    write(tmp_path / "b", replace(MANIFEST, site="factory"), FILES, place.keys)
+    code, _, err = call("import", str(tmp_path / "b"))
+    assert code == 2
+    assert "factory" in err
+    assert call("import", str(tmp_path / "b"), "--registry", "factory")[0] == 0
+    assert not place.folder.exists()

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from cellwatch.models.features.baseline import TagBaseline
-from cellwatch.nodes import simulated
-from cellwatch.nodes.simulated import LEAD_S, RECIPES, SPLITS, Plan, classes_of, generate, plans
+from cellwatch.nodes import data_sources, simulated
+from cellwatch.nodes.simulated import LEAD_S, RECIPES, SPLITS, Plan, classes_of, fresh_plans, generate, plans
+from cellwatch.nodes.trainer import data_digest
 from cellwatch.plc_sim.schedule import Scenario, Slot
 from cellwatch.plc_sim.seeds import TRAINING_FIRST
 
@@ -109,6 +110,61 @@ def test_a_set_is_made_once_and_goes_on_where_it_was(tmp_path, monkeypatch):
     generate("bench", folder, seen=lambda done, of: news.append((done, of)))
     assert news == [(2, 3), (3, 3)]
     assert json.loads((folder / "dataset.json").read_text())["sha256"] == about["sha256"]
+
+
+def test_fresh_test_sessions_have_seeds_that_nothing_else_has(recipe, drawn):
+    used = {plan.seed for plan in drawn}
+    for n in (1, 2, simulated.MOST_TEST_SEEDS):
+        fresh = fresh_plans(recipe, n)
+        seeds = {plan.seed for plan in fresh}
+        assert len(seeds) == len(fresh)
+        assert not seeds & used
+        assert max(seeds) < recipe.first_seed + 1_000_000 < TRAINING_FIRST
+        assert {plan.split for plan in fresh} == {"test"}
+        used |= seeds
+    assert fresh_plans(recipe, 1)[0].scenario.incidents != fresh_plans(recipe, 2)[0].scenario.incidents
+    with pytest.raises(ValueError, match="allowed: 1 to"):
+        fresh_plans(recipe, simulated.MOST_TEST_SEEDS + 1)
+
+
+def test_the_fingerprint_knows_the_code_that_makes_windows(monkeypatch):
+    asked = []
+    monkeypatch.setattr(simulated, "code_digest", lambda *places: asked.extend(places) or "x")
+    simulated.fingerprint("bench")
+    assert {"plc_sim", "models/features", "models/datasets/sessions.py", "nodes/simulated.py"} == set(asked)
+
+
+def test_a_test_seed_changes_the_tests_and_nothing_that_is_learnt_from(tmp_path, monkeypatch):
+    monkeypatch.setitem(RECIPES, "bench", replace(SMALL, session_s=60.0))
+    monkeypatch.setattr(simulated, "ProcessPoolExecutor", Serial)
+    monkeypatch.setattr(simulated, "plans", short)
+    monkeypatch.setattr(
+        simulated,
+        "fresh_plans",
+        lambda recipe, n: [
+            replace(p, name=f"f{p.name}", seed=p.seed + n) for p in short(recipe) if p.split == "test"
+        ],
+    )
+    plain = data_sources.simulated("bench", tmp_path, lambda *_: None)
+    fresh = data_sources.simulated("bench", tmp_path, lambda *_: None, 3)
+    assert data_digest(plain) == data_digest(fresh)
+    assert not {*plain.tests["test"].group} & {*fresh.tests["test"].group}
+    assert "seed 3" in fresh.about
+    assert (plain.running.y[1] == 0).sum() >= (plain.validation.y[1] == 0).sum()
+
+
+def short(recipe):
+    slot = Slot("attack", ("dos/syn-flood",), (8.0, 8.0), (0.8, 0.8), (10.0, 10.0), ("PLC1",))
+    return [
+        Plan(
+            split,
+            split,
+            7 + k + (0 if split == "test" else TRAINING_FIRST),
+            30.0,
+            Scenario("s", duration_s=30.0, incidents=(slot,)),
+        )
+        for k, split in enumerate(SPLITS)
+    ]
 
 
 class Serial:

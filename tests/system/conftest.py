@@ -74,5 +74,5 @@ class Cellwatch:
 
 @pytest.fixture(scope="session")
 def cellwatch(tmp_path_factory):
-    """One home for the session, so that the first training happens once."""
+    """One home for the session, so that the packet parser is compiled once."""
     return Cellwatch(tmp_path_factory.mktemp("home"))

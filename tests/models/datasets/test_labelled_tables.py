@@ -6,7 +6,9 @@ import pytest
 from cellwatch.models.datasets import nsl_kdd
 from cellwatch.models.datasets.dataset import DataError
 from cellwatch.models.datasets.published import PUBLISHED
-from cellwatch.models.datasets.tables import SHARES, data_set, encode, given_parts, in_order, read_table
+from cellwatch.models.datasets.splits import SHARES, in_order, runs
+from cellwatch.models.datasets.tables import data_set, encode, given_parts, read_table
+from cellwatch.models.evaluation.leaks import Rows, check
 
 
 def test_each_class_is_split_in_its_own_order():
@@ -31,6 +33,87 @@ def test_groups_are_never_cut():
     for name in set(group):
         assert len(set(split[group == name])) == 1
     assert set(split) == {0, 1, 2}
+
+
+def test_a_group_of_several_classes_goes_to_one_split_by_its_rarest_class():
+    rng = np.random.default_rng(4)
+    group = np.repeat([f"g{i:02d}" for i in range(30)], 10)
+    y = np.where(rng.random(300) < 0.3, rng.integers(1, 4, 300), 0)  # most groups hold every class
+    split = in_order(y, group)
+    for name in set(group):
+        assert len(set(split[group == name])) == 1
+    assert {(label, k) for label, k in zip(y, split, strict=True)} == {
+        (c, k) for c in range(4) for k in range(3)
+    }
+
+
+def test_of_three_groups_each_split_gets_one_and_the_test_the_last():
+    split = in_order(np.zeros(12, dtype=int), np.repeat(["b", "a", "c"], [10, 1, 1]))
+    assert split.tolist() == [0] * 10 + [1, 2]
+
+
+def test_runs_end_at_a_pause_of_their_class():
+    minute = 60 * 10**9
+    time = np.array([0, 1, 2, 30, 31, 1, 2]) * minute
+    y = np.array([0, 0, 0, 0, 0, 1, 1])
+    assert runs(y, ("benign", "dos"), time).tolist() == ["benign-0"] * 3 + ["benign-1"] * 2 + ["dos-0"] * 2
+
+
+def timed(sessions):
+    """A table of (label, start, rows) sessions, a row a second."""
+    at = np.concatenate([start + np.arange(rows) for _, start, rows in sessions]).astype(float)
+    kind = np.concatenate([[label] * rows for label, _, rows in sessions])
+    return pa.table({"ts": at, "a": np.sin(at), "kind": kind})
+
+
+def leaks(found):
+    def rows(*parts):
+        return Rows(
+            np.concatenate([p.x for p in parts]), np.concatenate([p.y[1] for p in parts]),
+            np.concatenate([p.group for p in parts]), np.concatenate([p.time_ns for p in parts]),
+        )  # fmt: skip
+
+    checks = check(rows(found.train, found.validation), rows(found.tests["test"]), in_time=found.in_time)
+    return {one.name: one for one in checks}
+
+
+def test_with_a_time_whole_sessions_are_split():
+    hour = 3600
+    sessions = [(kind, hour * (2 * i + k), 60) for i in range(4) for k, kind in enumerate(("normal", "dos"))]
+    found = data_set("t", "", timed(sessions), "kind", time="ts")
+    assert len(found.validation)
+    checks = leaks(found)
+    assert checks["session overlap"].ok is True
+    assert checks["time order"].ok is True
+
+
+def test_the_only_session_of_a_class_is_cut_and_the_check_says_so():
+    sessions = [("normal", 3600 * i, 60) for i in range(4)] + [("dos", 20_000, 60)]
+    checks = leaks(data_set("t", "", timed(sessions), "kind", time="ts"))
+    assert checks["session overlap"].ok is False
+    assert "dos-0" in checks["session overlap"].detail
+
+
+def test_groups_that_overlap_in_time_break_the_order_of_time():
+    both = timed([(kind, 1000 * i, 40) for i in range(8) for kind in ("normal", "dos")])
+    group = pa.array([f"g{i % 5}" for i in range(len(both))])
+    checks = leaks(data_set("t", "", both.append_column("g", group), "kind", time="ts", group="g"))
+    assert checks["session overlap"].ok is True
+    assert checks["time order"].ok is False
+
+
+def test_without_time_or_group_sessions_are_not_checkable():
+    found = data_set("t", "", table(), "kind", drop=["host"])
+    assert set(found.train.group) == {""}
+    with pytest.raises(DataError, match="empty cells"):
+        data_set("t", "", table().append_column("g", pa.array([""] * 40)), "kind", group="g")
+
+
+def test_of_many_files_the_one_that_is_read_is_named(tmp_path):
+    (tmp_path / "cic_iot2023").mkdir()
+    for name in ("part1.csv", "part2.csv"):
+        (tmp_path / "cic_iot2023" / name).write_text("a,label\n" + "1,BenignTraffic\n2,DDoS\n" * 10)
+    assert "part1.csv, the first of 2 files" in PUBLISHED["cic_iot2023"].load("cic_iot2023", tmp_path).about
 
 
 def table(n=40):

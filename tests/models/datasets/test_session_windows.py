@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from cellwatch.models.datasets.dataset import SEQUENCE, DataError, from_sessions, levels_of
+from cellwatch.models.datasets.dataset import DataError, drawn_tests, from_sessions, levels_of
 from cellwatch.models.datasets.sessions import SessionWindows, label_windows
+from cellwatch.models.types import SEQUENCE
 
 CLASSES = ("benign", "dos/syn-flood", "fault/pump_wear")
 
@@ -88,6 +89,20 @@ def test_thinning_keeps_every_attacked_row_and_is_seeded():
     np.testing.assert_array_equal(few.train.x, again.train.x)
     _, other = data(benign=3, seed=1)
     assert not np.array_equal(few.train.x, other.train.x)
+
+
+def test_what_the_threshold_is_fitted_on_holds_every_clear_row_and_its_hours():
+    _, found = data(benign=3)
+    assert (found.validation.y[1] == 0).sum() == 1
+    assert len(found.running) == 12 * 2 - 1
+    share = (12 * 2 - 1 - 2) / (12 * 2)  # one row is not clear-cut, two are attacked
+    assert found.facts["benign_hours"] == pytest.approx(120 / 3.6e12 * share)
+
+
+def test_drawn_tests_are_made_like_those_of_the_set():
+    sessions, found = data()
+    tests = drawn_tests(sessions[2:], CLASSES)
+    assert {name: len(part) for name, part in tests.items()} == {n: len(p) for n, p in found.tests.items()}
 
 
 def test_no_session_is_in_two_splits():

@@ -224,6 +224,51 @@ def test_a_heavy_model_is_late_alone(monkeypatch):
     assert np.isnan(scores[1][:, 1]).all()
 
 
+def test_light_models_are_merged_up_to_a_quarter_of_the_budget_the_dearest_last(monkeypatch):
+    clock = Clock()
+    from cellwatch.models.detectors.serving import Group
+
+    run = Group.run
+    costs = {f"M{i:02}": 0.01 * i for i in range(1, 21)}  # 2.1 s in all
+
+    def slow(self, x, s):
+        clock.now += sum(costs[g.detector] for g in self.graphs)
+        return run(self, x, s)
+
+    monkeypatch.setattr(Group, "run", slow)
+    graphs = [graph(name, seed=i) for i, name in enumerate(reversed(costs))]
+    s = stage(graphs, clock, budget=1.0)
+    assert sorted(g.detector for group in s.groups for g in group.graphs) == sorted(costs)
+    assert all(group.cost_s < 0.26 for group in s.groups)
+    assert len(s.groups) < 12
+    dearest = [max(costs[g.detector] for g in group.graphs) for group in s.groups]
+    assert dearest == sorted(dearest)
+    x = np.zeros((3, FEATURES), np.float32)
+    scores = {1: np.full((3, 20, 2), np.nan, np.float32)}
+    s.run(x, np.zeros((3, LENGTH, FEATURES), np.float32), clock() + 1.0, scores, [0, 1, 2])
+    assert 5 < np.isfinite(scores[1]).all(axis=(0, 2)).sum() < 20  # some, not all or nothing
+
+
+def test_the_rest_of_a_group_may_fail_too(scaler, monkeypatch):
+    """A GPU that is out of memory: one model fails alone, the others only together."""
+    core = ensemble(scaler, [graph(name, seed=i) for i, name in enumerate("ABC")] + [graph("A", 2)])
+    from cellwatch.models.detectors.serving import Group
+
+    run = Group.run
+
+    def failing(self, x, s):
+        names = {g.detector for g in self.graphs}
+        if len(names) > 1 or "B" in names:
+            raise RuntimeError("out of memory")
+        return run(self, x, s)
+
+    monkeypatch.setattr(Group, "run", failing)
+    for i in range(2):
+        got = by_name(core.judge(window(i, ("a", "b"))))
+        assert core.failed.keys() == {"L1/A", "L1/B", "L1/C"}
+        assert np.isfinite(got["L2/A"]).all()
+
+
 def test_suspicious_devices_are_named_first(scaler):
     """With time for one more group only, those that L1 suspects get L2."""
     graphs = [graph("A", seed=1), graph("A", 2, seed=4)]
@@ -309,3 +354,9 @@ def test_a_swap_goes_on_with_the_sequences_scaled_anew(length):
     got = new.push(4, ("a", "b"), x, scaler.transform(x))
     seen = [1, 1, 1, 2, 3, 4][-length:]
     np.testing.assert_allclose(got[0, :, 0], scaler.transform(rows(*seen))[:, 0])
+
+
+def test_a_swap_before_the_first_window_takes_over_nothing(scaler):
+    old, new = (ensemble(scaler, [graph("S", kind="sequence")]) for _ in range(2))
+    new.take_over(old)
+    assert np.isfinite(by_name(new.judge(window(0, ("a",))))["L1/S"]).all()

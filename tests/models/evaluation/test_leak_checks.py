@@ -1,6 +1,6 @@
 import numpy as np
 
-from cellwatch.models.evaluation.leaks import Rows, check, duplicates
+from cellwatch.models.evaluation.leaks import Rows, check, duplicates, unknown
 
 
 def rows(x, y=None, group=None, time_ns=None):
@@ -45,6 +45,22 @@ def test_a_test_row_before_the_end_of_training_breaks_a_promise_of_time():
     checks = by_name(check(train, test, in_time=True))
     assert not checks["time order"].ok
     assert checks["time order"].found == 0.5
-    assert by_name(check(train, test, in_time=False))["time order"].ok
+    assert by_name(check(train, test, in_time=False))["time order"].ok is None
     later = rows([[3.0]], time_ns=[101])
     assert by_name(check(train, later, in_time=True))["time order"].ok
+
+
+def test_each_class_has_a_time_of_its_own():
+    train = rows([[1.0], [2.0]], y=[0, 1], time_ns=[0, 100])
+    test = rows([[3.0], [4.0], [5.0]], y=[0, 1, -1], time_ns=[50, 99, 1])
+    assert by_name(check(train, test, in_time=True))["time order"].found == 1 / 3
+
+
+def test_what_is_not_known_is_never_fine():
+    bare = check(rows([[1.0]], group=[""]), rows([[2.0]], group=["a"]), in_time=True)
+    assert {one.name: one.ok for one in bare} == {
+        "duplicate rows": True,
+        "session overlap": None,
+        "time order": None,
+    }
+    assert {one.ok for one in unknown("trained elsewhere")} == {None}

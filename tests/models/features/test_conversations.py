@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cellwatch.models.features import conversations
-from cellwatch.models.features.conversations import MOST, MOST_CLAIMS, moved
+from cellwatch.models.features.conversations import MOST_CLAIMS, moved
 from cellwatch.models.features.packets import PROTOCOLS, Packets, address, mac, parse
 from cellwatch.models.features.protocols.application import TCP_TABLE, UDP_TABLE
 from cellwatch.models.features.traffic import TrafficWindows
@@ -135,7 +134,7 @@ def plain(p: Packets) -> dict[tuple, list]:
 
 @pytest.mark.parametrize("number", range(3))
 def test_rows_of_packets_are_those_of_the_definition(number: int, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(conversations, "MOST", 10_000)
+    monkeypatch.setattr(Conversations, "MOST", 10_000)
     # Beside real traffic, everything at random: every byte of a header takes part.
     rng = np.random.default_rng(number)
     local = ("10.0.0.1", "10.0.0.2", "172.16.9.9", "192.168.7.7", "100.64.3.3", "169.254.1.1")
@@ -323,7 +322,7 @@ def test_a_window_is_bounded_and_writes_stay():
     (batch,) = windows.close(None)
     c = batch.conversations
     mine = c.device == batch.devices.index("PLC1")
-    assert mine.sum() == MOST
+    assert mine.sum() == Conversations.MOST
     assert (c.claim_device == batch.devices.index("PLC1")).sum() == MOST_CLAIMS
     assert c.more > 5000
     assert ("PLC1", "192.168.1.2", "02:00:00:00:00:03") in claims(batch)  # ARP's come before all others

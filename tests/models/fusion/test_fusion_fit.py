@@ -44,7 +44,7 @@ def fused(fit, levels):
     names = tuple(f"L1/{d}" for d in s.detectors)
     scores = settings.calibration.columns(names).apply(s.probabilities[:, :, 1].astype(float))
     mean = attack_probability(scores, settings.weight(Level.L1, s.detectors))
-    return settings.calibration.apply("L1/fused", mean), settings
+    return settings.calibration.apply("L1/models", mean), settings
 
 
 @pytest.mark.parametrize("method", ["isotonic", "platt"])
@@ -73,6 +73,33 @@ def test_the_budget_moves_the_threshold():
     assert strict.threshold > loose.threshold >= 0.5
     assert strict.alarms <= 0.5 * strict.hours
     assert strict.hours == pytest.approx(10.0 / 2, rel=0.1)  # half of the streams choose the threshold
+
+
+def test_windows_in_a_row_are_one_alarm_in_whatever_order_the_streams_come():
+    levels, truth, stream = validation()
+    one = fit_fusion(levels, truth, stream, hours=10.0, per_hour=5.0)
+    by_window = np.argsort(
+        np.tile(np.arange(LENGTH), STREAMS), kind="stable"
+    )  # all devices, window by window
+    mixed = {
+        level: LevelScores(level, s.detectors, s.classes, s.probabilities[by_window])
+        for level, s in levels.items()
+    }
+    two = fit_fusion(
+        mixed, {k: y[by_window] for k, y in truth.items()}, stream[by_window], hours=10.0, per_hour=5.0
+    )
+    assert (two.budget.threshold, two.budget.alarms) == (one.budget.threshold, one.budget.alarms)
+
+
+def test_an_attack_between_two_false_alarms_does_not_make_them_one():
+    times = 10
+    attack = np.tile([0, 1, 1, 1, 0, 0], times)
+    p = np.tile([0.9, 0.9, 0.9, 0.9, 0.9, 0.1], times).astype(np.float32)  # 0.9 is an attack in 3 of 5
+    scores = LevelScores(Level.L1, ("m",), L1, np.stack([1 - p, p], axis=1)[:, None])
+    one = np.zeros(len(p), dtype=int)
+    budget = fit_fusion({Level.L1: scores}, {Level.L1: attack}, one, hours=1.0, per_hour=100.0).budget
+    assert budget.threshold == 0.5
+    assert budget.alarms == 2 * times
 
 
 def test_json_round_trip():
@@ -134,3 +161,17 @@ def test_a_rare_class_counts_as_much_as_the_benign_one():
     always_benign = np.zeros((1000, 1), int)
     half = np.where(truth == 1, np.arange(1000) % 2, 0)[:, None]
     assert validation_weights(truth, always_benign, 2)[0] < validation_weights(truth, half, 2)[0]
+
+
+def test_the_mean_without_rules_is_calibrated_on_its_own():
+    levels, truth, stream = validation()
+    plain = fit_fusion(levels, truth, stream, hours=10.0, per_hour=12.0)
+    assert "L1/fused" not in plain.calibration.by_name  # the rules were not there
+    s = levels[Level.L1]
+    rules = np.where(truth[Level.L1] > 0, 0.9, 0.1).astype(np.float32) + s.probabilities[:, 2, 1] / 20
+    p = np.concatenate([s.probabilities, np.stack([1 - rules, rules], axis=1)[:, None]], axis=1)
+    levels[Level.L1] = LevelScores(Level.L1, (*s.detectors, "rulesense"), s.classes, p)
+    both = fit_fusion(levels, truth, stream, hours=10.0, per_hour=12.0)
+    assert both.calibration.by_name["L1/models"] == plain.calibration.by_name["L1/models"]
+    assert both.calibration.by_name["L1/fused"] != both.calibration.by_name["L1/models"]
+    assert both.budget != plain.budget  # the threshold is that of the mean with the rules

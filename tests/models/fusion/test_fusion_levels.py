@@ -154,7 +154,7 @@ def test_weights_by_level_win_over_weights_by_detector():
 def test_scores_are_calibrated_before_and_after_the_mean():
     settings = FusionSettings(
         weights={"rulesense": 0.0},
-        calibration=Calibration({"L1/A": Platt(1.0, 2.0), "L1/fused": Platt(2.0, 0.0)}),
+        calibration=Calibration({"L1/A": Platt(1.0, 2.0), "L1/models": Platt(2.0, 0.0)}),
     )
     _, by = one(rules({"a": CALM}), models({"a": (0.5, 0.4)}), settings=settings)
     a = 1 / (1 + np.exp(-2.0))
@@ -215,13 +215,13 @@ def test_replicas_in_the_middle_of_a_model_change_may_know_other_classes():
 def test_limits_hold_from_window_to_window_until_they_are_said_to_be_kept():
     core = Fusion()
     decisions = []
-    core.offer(limits({"a": BAD}, end_ns=int(1.5 * S)), 0)
+    core.offer(limits({"a": BAD}, end_ns=int(1.5 * S)), 2 * S)
     for i in range(1, 7):
         if i == 5:
-            core.offer(limits({"a": CALM}, end_ns=int(3.5 * S)), 0)
-        core.offer(rules({"a": CALM}, window=i, end_ns=i * S), 0)
-        core.offer(models({"a": (0.1, 0.1)}, window=i), 0)
-        decisions += [v.decision for w in core.step(0) for v in w.verdicts]
+            core.offer(limits({"a": CALM}, end_ns=int(3.5 * S)), 6 * S)
+        core.offer(rules({"a": CALM}, window=i, end_ns=i * S), 6 * S)
+        core.offer(models({"a": (0.1, 0.1)}, window=i), 6 * S)
+        decisions += [v.decision for w in core.step(6 * S) for v in w.verdicts]
     # window 1 ends before the sample; BLOCK after four windows in a row, the one of the return still counts
     assert decisions == [CALM, ODD, ODD, ODD, BAD, CALM]
 
@@ -300,3 +300,21 @@ def test_a_device_of_the_limits_only_is_judged_too():
     core.offer(models({"a": (0.1, 0.1)}), 0)
     (window,) = core.step(0)
     assert [(v.device, v.decision) for v in window.verdicts] == [("z", ODD), ("a", CALM)]
+
+
+@pytest.mark.parametrize(
+    ("by_rules", "by_models", "logit"),
+    [(True, True, 3.0), (False, True, -3.0), (True, False, 0.0)],  # of a mean of 0.5
+)
+def test_each_composition_has_its_own_calibrator(by_rules, by_models, logit):
+    """With the rules "L1/fused", without them "L1/models"; the rules alone have that of their detector."""
+    settings = FusionSettings(
+        calibration=Calibration({"L1/fused": Platt(1.0, 3.0), "L1/models": Platt(1.0, -3.0)})
+    )
+    said = rules({"a": CALM})
+    half = LevelScores(Level.L1, ("rulesense",), ("benign", "attack"), np.full((1, 1, 2), 0.5, np.float32))
+    said = replace(said, levels=(half,) if by_rules else ())
+    p = 0.5 if by_models else NAN
+    _, by = one(said, models({"a": (p, p)}), settings=settings)
+    assert by["a"].probability == pytest.approx(1 / (1 + np.exp(-logit)))
+    assert "ensemble" not in by["a"].agreeing

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import errno
 import hashlib
 import io
 import json
@@ -16,8 +18,16 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from cellwatch.models.registry import shipped
-from cellwatch.models.registry.bundle import MANIFEST, PACK, SIGNATURE, BundleError, read, write
+from cellwatch.models.registry import bundle, shipped
+from cellwatch.models.registry.bundle import (
+    MANIFEST,
+    PACK,
+    SIGNATURE,
+    BundleError,
+    check_target,
+    read,
+    write,
+)
 from cellwatch.models.registry.keys import Keys
 from cellwatch.models.registry.manifest import Manifest, ModelEntry
 
@@ -37,9 +47,9 @@ def test_round_trip_and_replacement(tmp_path, manifest, files, keys, packed):
     place = tmp_path / "b" / "m"
     place.parent.mkdir()
     version = write(place, manifest, files, keys, packed=packed)
-    bundle = read(place, keys, schema_id="s1", window_s=1.0)
-    assert (bundle.version, bundle.files) == (version, files)
-    assert replace(bundle.manifest, files={}) == manifest
+    found = read(place, keys, schema_id="s1", window_s=1.0)
+    assert (found.version, found.files) == (version, files)
+    assert replace(found.manifest, files={}) == manifest
     assert write(place, manifest, files, keys, packed=packed) == version
     other = write(place, replace(manifest, lineage={"seed": 1}), files, keys, packed=packed)
     assert other != version == version
@@ -52,6 +62,98 @@ def test_a_packed_bundle_is_the_same_version_and_reproducible(tmp_path, manifest
     write(tmp_path / "again", manifest, dict(reversed(files.items())), packed=True)
     assert a == b
     assert (tmp_path / "pack" / PACK).read_bytes() == (tmp_path / "again" / PACK).read_bytes()
+
+
+def _tree(folder) -> dict[str, bytes | None]:
+    return {str(p): p.read_bytes() if p.is_file() else None for p in folder.rglob("*")}
+
+
+def _into_a_registry(folder) -> None:
+    (folder / "versions").mkdir()
+    (folder / "current.json").write_text("{}")
+
+
+@pytest.mark.parametrize(
+    ("fill", "word"),
+    [
+        (lambda f: (f / "thesis.tex").write_text("years"), "other things"),
+        (lambda f: (f / ".git").mkdir(), "other things"),
+        (_into_a_registry, "registry"),
+        (lambda f: (f / MANIFEST).write_text('{"version": 1}'), "not replaced"),
+    ],
+)
+def test_what_is_no_bundle_is_never_replaced(tmp_path, manifest, files, keys, fill, word):
+    place = tmp_path / "mine"
+    place.mkdir()
+    fill(place)
+    before = _tree(place)
+    for attempt in (lambda: check_target(place), lambda: write(place, manifest, files, keys)):
+        with pytest.raises(BundleError, match=word):
+            attempt()
+    assert _tree(place) == before
+    assert {p.name for p in tmp_path.iterdir()} <= {"mine", "keys"}
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "more.json", "profile.json.d"])
+def test_a_bundle_with_something_of_the_users_in_it_is_not_replaced(folder, manifest, files, keys, name):
+    (folder / name).mkdir() if name.endswith(".d") else (folder / name).write_text("{}")
+    with pytest.raises(BundleError, match=rf"{name} is none of its models"):
+        write(folder, manifest, files, keys)
+    assert (folder / name).exists()
+
+
+def test_new_and_empty_folders_and_older_bundles_are_good_targets(folder, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("")
+    for good in (folder, tmp_path / "empty", tmp_path / "a" / "b" / "c"):
+        check_target(good)
+    assert not (tmp_path / "a").exists()
+    for bad in (tmp_path / "file", tmp_path / "file" / "m"):
+        with pytest.raises(BundleError, match="not a folder"):
+            check_target(bad)
+
+
+def test_a_link_to_a_bundle_stays_a_link(folder, tmp_path, manifest, files, keys):
+    (tmp_path / "link").symlink_to(folder)
+    version = write(tmp_path / "link", replace(manifest, lineage={"seed": 1}), files, keys)
+    assert (tmp_path / "link").is_symlink()
+    assert read(folder, keys).version == version
+
+
+class NoExchange:
+    """libc on a file system without RENAME_EXCHANGE."""
+
+    def renameat2(self, *_) -> int:
+        ctypes.set_errno(errno.EINVAL)
+        return -1
+
+
+def test_without_an_exchange_in_one_step_the_old_one_lies_aside_until_the_new_one_stands(
+    folder, manifest, files, keys, monkeypatch
+):
+    monkeypatch.setattr(bundle.ctypes, "CDLL", lambda *_, **__: NoExchange())
+    old = read(folder, keys).version
+    new = write(folder, replace(manifest, lineage={"seed": 1}), files, keys)
+    assert read(folder, keys).version == new != old
+    assert {p.name for p in folder.parent.iterdir()} == {"m", "keys"}
+
+
+def test_a_bundle_stands_there_at_every_moment(folder, manifest, files, keys, monkeypatch):
+    """Whatever is called on the way, a kill just then leaves a whole bundle."""
+    missing = []
+
+    def watched(function):
+        def call(*args, **more):
+            missing.append(not (folder / MANIFEST).exists())
+            return function(*args, **more)
+
+        return call
+
+    for holder, name in ((bundle.Path, "rename"), (bundle.shutil, "rmtree"), (bundle.os, "fsync")):
+        monkeypatch.setattr(holder, name, watched(getattr(holder, name)))
+    write(folder, replace(manifest, lineage={"seed": 1}), files, keys)
+    assert len(missing) > 3
+    assert not any(missing)
 
 
 @pytest.mark.parametrize(
@@ -139,6 +241,19 @@ def test_the_key_is_private(keys):
         keys.sign(b"")
 
 
+@pytest.mark.parametrize("place", ["", "trusted", "trusted/plant.pub"])
+def test_keys_that_others_can_write_are_no_keys(folder, keys, place):
+    (keys.folder / "trusted").mkdir(mode=0o755)
+    (keys.folder / "trusted" / "plant.pub").write_text((keys.folder / "registry.pub").read_text())
+    assert read(folder, keys).files
+    for mode in (0o020, 0o002):
+        path = keys.folder / place
+        path.chmod(path.stat().st_mode | mode)
+        with pytest.raises(BundleError, match="chmod go-w"):
+            read(folder, keys)
+        path.chmod(path.stat().st_mode & ~mode)
+
+
 def test_a_shipped_one_needs_no_signature_and_a_list_inside_is_worth_nothing(
     tmp_path, manifest, files, monkeypatch
 ):
@@ -151,14 +266,14 @@ def test_a_shipped_one_needs_no_signature_and_a_list_inside_is_worth_nothing(
     assert read(place, None).files == files
 
 
-@pytest.mark.parametrize(("field", "value"), [("schema_id", "s2"), ("window_s", 10.0)])
+@pytest.mark.parametrize(("field", "value"), [("schema_id", "s2"), ("window_s", 10.0), ("site", "factory")])
 def test_models_for_another_cell_are_refused_with_both_sides(folder, keys, field, value):
-    with pytest.raises(BundleError, match=rf"(s1|1 s).*{value if field == 'schema_id' else '10 s'}"):
+    with pytest.raises(BundleError, match=rf"(s1|1 s|bench).*{'10 s' if field == 'window_s' else value}"):
         read(folder, keys, **{field: value})
 
 
 @pytest.mark.parametrize(
-    "name", ["../x.onnx", "/x.json", "a/b.json", ".x.json", "x.pkl", "x.pt", "manifest.json"]
+    "name", ["../x.onnx", "/x.json", "a/b.json", ".x.json", "x.pkl", "x.pt", "manifest.json", "current.json"]
 )
 def test_names_that_are_not_let_in(tmp_path, manifest, files, keys, name):
     with pytest.raises(BundleError, match=r"plain file name|let in"):

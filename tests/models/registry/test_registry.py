@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cellwatch.models.registry.bundle import BundleError
+from cellwatch.models.registry.bundle import BundleError, read, write
 from cellwatch.models.registry.keys import Keys
 from cellwatch.models.registry.model_set import open_set
 from cellwatch.models.registry.registry import POINTER, Registry
@@ -45,6 +45,52 @@ def test_promote_and_roll_back(registry, three):
 def test_the_same_models_are_the_same_version(registry, manifest, files):
     assert registry.add(manifest, files) == registry.add(manifest, files)
     assert len(registry.versions()) == 1
+
+
+def test_a_damaged_version_is_mended_by_adding_it_again(registry, three, manifest, files):
+    (registry.path(three[0]) / "profile.json").write_text("[1]")
+    assert registry.add(replace(manifest, lineage={"seed": 0}), files) == three[0]
+    assert registry.load(three[0]).files == files
+    assert [v.state for v in registry.versions()] == ["idle"] * 3
+    assert all(p.name.isalnum() for p in (registry.folder / "versions").iterdir())
+
+
+def test_what_is_no_registry_is_left_as_it_is(tmp_path, keys, manifest, files):
+    alone, nowhere = Registry(tmp_path / "b", keys), Registry(tmp_path / "n", keys)
+    write(alone.folder, manifest, files, keys)
+    for place, word in ((alone, "one bundle"), (nowhere, "not a registry")):
+        for act in (lambda p: p.promote("abc"), Registry.rollback, Registry.gc):
+            with pytest.raises(BundleError, match=word):
+                act(place)
+        assert place.versions() == []
+    with pytest.raises(BundleError, match="one bundle"):
+        alone.add(manifest, files)
+    assert not nowhere.folder.exists()
+    assert read(alone.folder, keys).files == files
+
+
+def test_nothing_is_added_without_a_key(tmp_path, manifest, files):
+    with pytest.raises(BundleError, match="without a key"):
+        Registry(tmp_path / "r", None).add(manifest, files)
+    assert not (tmp_path / "r").exists()
+
+
+def test_what_the_asker_refuses_is_not_promoted(registry, three):
+    def never(bundle) -> None:
+        raise ValueError(f"not {bundle.version}")
+
+    registry.promote(three[0])
+    registry.promote(three[1])
+    with pytest.raises(ValueError, match=f"not {three[2]}"):
+        registry.promote(three[2], never)
+    with pytest.raises(ValueError, match=f"not {three[0]}"):
+        registry.rollback(never)
+    assert registry.current == three[1]
+
+
+def test_gc_before_the_first_promotion_removes_nothing(registry, three):
+    assert registry.gc(keep=0) == []
+    assert len(registry.versions()) == 3
 
 
 def test_the_list_says_what_each_is(registry, three):
@@ -101,11 +147,13 @@ def test_a_version_under_another_name_is_refused(registry, three):
 
 def test_open_set_takes_a_registry_or_a_bundle(registry, three, keys):
     registry.promote(three[1])
-    served = open_set(registry.folder, keys, "s1", 1.0)
+    served = open_set(registry.folder, keys, "s1", 1.0, "bench")
     assert (served.folder, served.path) == (registry.folder, registry.path(three[1]))
     alone = open_set(registry.path(three[2]), keys, "s1", None)
     assert alone.folder == alone.path
     assert alone.bundle.version == three[2]
+    with pytest.raises(BundleError, match="factory"):
+        open_set(registry.folder, keys, "s1", 1.0, "factory")
 
 
 CHILD = """

@@ -239,6 +239,73 @@ def test_the_list_is_bounded_and_keeps_the_gravest():
     assert desk.alarm("grave/dos").annunciated
 
 
+def test_a_newcomer_pushes_out_nothing_graver():
+    desk = Desk(max_alarms=3)
+    for i in range(3):
+        desk.trouble(f"grave{i}", priority=Priority.CRITICAL)
+    desk.list.acknowledge("grave0/dos", "anna", desk.now)
+    desk.trouble("newcomer", priority=Priority.LOW)
+    assert {a.device for a in desk.list.alarms()} == {"grave0", "grave1", "grave2"}
+    assert desk.list.dropped == 1
+    desk.trouble("graver", priority=Priority.CRITICAL)
+    assert "graver" in {a.device for a in desk.list.alarms()}
+
+
+def test_what_is_normal_makes_room_for_anything():
+    desk = Desk(max_alarms=1, off_delay_s=1)
+    desk.trouble(priority=Priority.CRITICAL)
+    desk.list.acknowledge(KEY, "anna", desk.now)
+    desk.wait(2)
+    desk.trouble("newcomer", priority=Priority.LOW)
+    assert [a.device for a in desk.list.alarms()] == ["newcomer"]
+
+
+@pytest.mark.parametrize("step_s", [-3600, 3600])
+def test_setting_the_clock_changes_no_span(step_s):
+    desk = Desk(off_delay_s=5, flood_alarms=1)
+    steady = 0.0
+
+    def wait(seconds):
+        nonlocal steady
+        steady += seconds
+        desk.t += seconds
+        desk.list.keep_time(desk.now, round(steady * S))
+        desk.list.tick(desk.now)
+
+    desk.t = 1e6
+    wait(0)
+    desk.trouble()
+    desk.trouble("HMI1")
+    desk.list.shelve("HMI1/dos", 60, "anna", "why", desk.now)
+    desk.trouble("late")
+    desk.t += step_s
+    wait(1)
+    assert (desk.state, desk.list.flooded) == ("UNACKNOWLEDGED", 1)
+    assert desk.alarm("HMI1/dos").state == AlarmState.SHELVED
+    wait(5)
+    assert (desk.state, desk.list.flooded) == ("RETURNED_UNACKNOWLEDGED", 0)
+    wait(55)
+    assert desk.alarm("HMI1/dos").state == AlarmState.NORMAL
+    desk.trouble("ENG1")
+    assert not desk.alarm("ENG1/dos").annunciated  # the flood goes on
+    wait(541)
+    desk.trouble("ENG2")
+    assert desk.alarm("ENG2/dos").annunciated
+
+
+def test_what_stood_before_a_restart_is_not_announced_anew():
+    desk = Desk(off_delay_s=5)
+    desk.trouble()
+    desk.list.acknowledge(KEY, "anna", desk.now)
+    kept = json.loads(json.dumps(desk.list.to_dict()))
+    again = Desk(off_delay_s=5)
+    again.t = 60.0
+    again.list.restore(kept, again.now)
+    again.wait(4)
+    again.trouble()
+    assert (again.state, again.alarm().occurrences) == ("ACKNOWLEDGED", 1)
+
+
 def test_an_alarm_out_of_service_is_not_forgotten_for_room():
     desk = Desk(max_alarms=3, off_delay_s=1)
     desk.trouble()

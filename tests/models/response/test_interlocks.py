@@ -26,6 +26,7 @@ TAGS = (
     TagInfo("SAFE", "", "PLC1", writable=True, role="command"),
     TagInfo("PV", "", "PLC1"),
     TagInfo("SP", "", "PLC2", writable=True),
+    *(TagInfo(f"T{i}", "", "PLC2", writable=True) for i in range(8)),
 )
 BOTH = ("rules", "ensemble")
 
@@ -47,8 +48,9 @@ class Cell:
         if self.beating:
             self.response.supervision.dead_man.beat(self.t, self.t * S)
         verdict = FusedVerdict(device, decision, 0.9, 0.5, "dos", agreeing=agreeing, explanation="why")
-        window = FusedWindow(self.t if window_id is None else window_id, 0, 0, (verdict,))
-        return self.response.step(window, START + self.t * S, self.t * S)
+        now = START + self.t * S
+        window = FusedWindow(self.t if window_id is None else window_id, now, now, (verdict,))
+        return self.response.step(window, now, self.t * S)
 
     def calm(self, seconds):
         return [c for _ in range(seconds) for c in self.window(Screening.ALLOW).commands]
@@ -130,7 +132,7 @@ def test_maintenance_of_one_device_does_not_hide_what_another_asks_for():
     verdicts = tuple(
         FusedVerdict(d, Screening.BLOCK, 0.9, 0.5, "dos", agreeing=BOTH) for d in ("HMI1", "ENG1")
     )
-    (command,) = cell.response.step(FusedWindow(1, 0, 0, verdicts), START, S).commands
+    (command,) = cell.response.step(FusedWindow(1, START, START, verdicts), START, S).commands
     assert command.device == "ENG1"
 
 

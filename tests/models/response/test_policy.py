@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
 
-from cellwatch.models.response.policy import ResponsePolicy, parse_rule
+from cellwatch.models.response.policy import ResponsePolicy, as_words, parse_rule
 from cellwatch.models.types import Action, FusedVerdict, FusedWindow, Priority, Screening
 
 SAFE = parse_rule({"action": "safe_state", "categories": ["fault"], "devices": ["PLC1"], "tag": "XS101_SAFE"})
 LOCK = parse_rule({"action": "quarantine", "tag": "XS102_LOCK"})
 CLAMP = parse_rule({"action": "clamp", "categories": ["mitm"], "tag": "LIC101_SP", "range": [30, 60]})
+
+LOW = parse_rule({"action": "alarm", "decision": "suspicious", "priority": "low"})
 
 
 def fused(*verdicts, window_id=1):
@@ -64,6 +67,9 @@ def test_a_clamp_writes_the_nearer_limit_only_where_the_set_point_is_outside(now
         ((parse_rule({"action": "advise"}), LOCK), Screening.BLOCK, Priority.CRITICAL),
         ((parse_rule({"action": "alarm", "decision": "suspicious"}),), Screening.SUSPICIOUS, Priority.LOW),
         ((parse_rule({"action": "alarm", "priority": "medium"}),), Screening.BLOCK, Priority.MEDIUM),
+        ((LOW,), Screening.SUSPICIOUS, Priority.LOW),
+        ((LOW,), Screening.BLOCK, Priority.HIGH),
+        ((LOW, LOCK), Screening.BLOCK, Priority.CRITICAL),
     ],
 )
 def test_priority_of_the_alarm(rules, decision, priority):
@@ -75,6 +81,12 @@ def test_a_method_is_a_tag_with_parentheses():
     rule = parse_rule({"action": "safe_state", "method": "PLC2/SafeState", "revert_method": "PLC2/Reset"})
     assert (rule.action, rule.tag, rule.value) == (Action.SAFE_STATE, "PLC2/SafeState()", 1.0)
     assert (rule.revert_tag, rule.revert) == ("PLC2/Reset()", 1.0)
+
+
+@pytest.mark.parametrize("rule", [SAFE, LOCK, CLAMP, LOW])
+def test_a_rule_survives_a_file(rule):
+    again = parse_rule(json.loads(json.dumps(as_words(rule))))
+    assert repr(again) == repr(rule)  # NaN is not equal to NaN
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,8 @@ from cellwatch.models.types import (
 
 MS = 1_000_000
 ASKED = Key("HMI1", Role.SERVER, "opcua", "opcua:Read", 4840)
-HABITS = {"PLC1": Habits(100, {ASKED: Habit(100, 0.5, 0)})}
+WRITES = Key("HMI1", Role.SERVER, "opcua", "opcua:Write", 4840)
+HABITS = {"PLC1": Habits(100, {ASKED: Habit(100, 0.5, 0), WRITES: Habit(9, 0.5, 40, writes=9)})}
 TAGS = (
     TagInfo("LIC101_SP", "n1", "PLC1", writable=True),
     TagInfo("LIT101", "n2", "PLC1"),
@@ -32,13 +33,13 @@ TAGS = (
 )
 
 
-def wrote(count: int):
+def wrote(count: int, by: str = "HMI1", refused: int = 0):
     """Conversations of a window in which the HMI asked, with so many writes."""
     one = np.zeros(1, np.uint32)
     return replace(
-        NOBODY, names=("HMI1", "opcua", "opcua:Write"), device=one, peer=one, role=one + Role.SERVER,
-        protocol=one + 1, service=one + 2, port=one + 4840, packets=one + 1, writes=one + count, refused=one,
-        peers=one + 1, low=one.astype(np.int64) - 1, high=one.astype(np.int64) - 1,
+        NOBODY, names=(by, "opcua", "opcua:Write"), device=one, peer=one, role=one + Role.SERVER,
+        protocol=one + 1, service=one + 2, port=one + 4840, packets=one + 1, writes=one + count,
+        refused=one + refused, peers=one + 1, low=one.astype(np.int64) - 1, high=one.astype(np.int64) - 1,
     )  # fmt: skip
 
 
@@ -87,6 +88,25 @@ def test_a_write_explains_it_in_its_window_and_the_next():
     assert rules(made.judge(window(4, NOBODY, (65, 65)))) == MOVED
     made = checks()
     assert rules(made.judge(window(2, wrote(0), (55, 55)))) == MOVED
+
+
+def test_a_write_that_was_refused_or_of_a_stranger_explains_nothing():
+    step = (55, 55)
+    assert rules(checks().judge(window(2, wrote(1, by="02:00:00:00:00:04"), step))) == MOVED
+    assert rules(checks().judge(window(2, wrote(2, refused=2), step))) == MOVED
+    assert checks().judge(window(2, wrote(2, refused=1), step)) == []
+    made = checks()
+    made.command(CommandResult("c", 1, "LIC101_SP", 55.0, CommandStatus.REFUSED, decided_ns=1_900_000_000))
+    assert rules(made.judge(window(2, NOBODY, step))) == MOVED
+
+
+def test_what_moved_while_nobody_looked_is_taken_as_it_is():
+    made = checks()
+    assert made.judge(window(9, NOBODY, (55, 55))) == []  # windows were lost
+    assert rules(made.judge(window(10, NOBODY, (60, 60)))) == MOVED
+    assert made.judge(window(11, None, (65, 65))) == []
+    assert made.judge(window(12, NOBODY, (70, 70))) == []  # written late in the window before, it may be
+    assert rules(made.judge(window(13, NOBODY, (75, 75)))) == MOVED
 
 
 def test_where_a_write_cannot_be_seen_the_rule_is_silent():
@@ -205,3 +225,15 @@ def test_a_repetition_becomes_one_violation_of_the_device():
     assert (row, points, violation.rule) == (0, 4.0, "repeated-stretch")
     assert violation.feature in {"LIC101_SP/repeats", "LIT101/repeats", "XS101_SAFE/repeats"}
     assert violation.observed > violation.high == RUN - 1
+
+
+def test_a_repetition_is_told_as_long_as_it_goes_on():
+    made = checks()
+    x = noise(300)
+    loop = list(batches(np.concatenate([x, x[-60:]])))
+    for batch in loop[:-1]:
+        made.tags(batch)
+    assert len(made.judge(window(2, NOBODY))) == 1
+    made.tags(loop[-1])
+    assert len(made.judge(window(3, NOBODY))) == 1
+    assert made.judge(window(4, NOBODY)) == []  # the tags say nothing any more

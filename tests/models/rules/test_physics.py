@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from cellwatch.models.features.schema import default_schema
-from cellwatch.models.features.tags import AVG, GOOD_RATIO, MAX, MIN, SAMPLES, TAG_COLUMNS
+from cellwatch.models.features.tags import (
+    AVG,
+    GOOD_RATIO,
+    MAX,
+    MIN,
+    SAMPLES,
+    TAG_COLUMNS,
+    TagState,
+    tag_windows,
+)
 from cellwatch.models.rules.language import compile_condition
 from cellwatch.models.rules.physics import Balance, Common, Physics, Range, Rate, Stuck
 from cellwatch.models.types import FeatureWindow, Screening
@@ -161,3 +172,61 @@ def test_tags_that_are_not_there_are_named():
         "while Q > 0: no tag is called 'Q'",
     )
     assert Physics([]).judge(window(5, {})) == []
+
+
+UNCERTAIN, BAD = 0x4000_0000, 0x8000_0000
+
+
+def real_windows(series: list[list[tuple[float, int]]]) -> list[FeatureWindow]:
+    """Windows of tag A as `tag_windows` makes them: of each window its samples (value, status)."""
+    first = 1_000_000
+    flat = [
+        (value, status, (first - 1 + i) * 10**9 + (k + 1) * 10**8)
+        for i, samples in enumerate(series)
+        for k, (value, status) in enumerate(samples)
+    ]
+    value, status, at = (np.array(part) for part in zip(*flat, strict=True))
+    statistics, _ = tag_windows(
+        np.zeros(len(flat), np.int64), value, status.astype(np.uint32), at, first_id=first,
+        windows=len(series), window_ns=10**9, state=TagState.empty(1),
+    )  # fmt: skip
+    table = np.full((len(series), 1, len(TAG_COLUMNS)), np.nan, np.float32)
+    table[:, :, : statistics.shape[2]] = statistics
+    return [replace(window(first + i, {"A": 0.0}), tag_values=part) for i, part in enumerate(table)]
+
+
+def test_uncertain_values_are_judged():
+    physics = Physics([Range(("A",), high=10), Rate(("A",), limit=50)])
+    told = fired(physics, *real_windows([[(5, UNCERTAIN)], [(99, UNCERTAIN)], []]))
+    assert told == [[], ["physics-range A/max", "physics-rate A/rate"], ["physics-range A/max"]]
+
+
+def test_a_bad_tag_says_nothing_until_a_usable_sample_comes():
+    physics = Physics([Range(("A",), high=10)])
+    windows = real_windows([[(99, 0)], [(5, BAD)], [], [(99, UNCERTAIN)], [(5, BAD)], [(99, 0)]])
+    over = ["physics-range A/max"]
+    assert fired(physics, *windows) == [over, [], [], over, [], over]
+
+
+def test_patterns_that_overlap_count_a_tag_once():
+    assert fired(Physics([Range(("A*", "A1", "A1"), high=1)]), window(5, {"A1": 9.0})) == [
+        ["physics-range A1/max"]
+    ]
+
+
+def test_tags_are_called_with_or_without_their_plc():
+    two = window(5, {"PLC1:L": 9.0, "PLC2:L": 9.0}, devices={"PLC1:L": "PLC1", "PLC2:L": "PLC2"})
+    both = [["physics-range PLC1:L/max", "physics-range PLC2:L/max"]]
+    assert fired(Physics([Range(("L",), high=1)]), two) == both
+    assert fired(Physics([Range(("PLC2:L",), high=1)]), two) == [both[0][1:]]
+    assert fired(Physics([Range(("PLC1:A*",), high=1)]), window(5, {"A1": 9.0})) == [["physics-range A1/max"]]
+    guard = Common(compile_condition("'PLC1:F' > 0 and 'NOBODY/network_packets_all_count' > 1"))
+    physics = Physics(
+        [balance(volume="L", inflow=("PLC1:L",), outflow=()), Range(("L",), high=1, common=guard)]
+    )
+    assert fired(physics, two) == [[]]
+    assert physics.unknown == (
+        "balance of L: more than one tag is called 'L': write it with its PLC, as in PLC1:L",
+        "while 'PLC1:F' > 0 and 'NOBODY/network_packets_all_count' > 1: no tag is called 'PLC1:F'",
+        "while 'PLC1:F' > 0 and 'NOBODY/network_packets_all_count' > 1: no device is called 'NOBODY'",
+    )

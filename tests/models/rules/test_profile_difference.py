@@ -60,3 +60,13 @@ def test_a_tag_is_named_with_its_column(profile):
 def test_a_device_that_one_lacks_is_one_change(profile):
     (one,) = differences(profile, changed(profile, lambda body: body["devices"].pop("HMI1")))
     assert (one.place, one.before, one.after) == ("HMI1", "present", None)
+
+
+def test_other_columns_are_one_change_with_those_that_the_other_lacks(profile):
+    def rename(body):
+        body["tag_columns"] = ["avg", "older"]
+
+    (one,) = differences(profile, changed(profile, rename))
+    assert (one.place, one.before, one.after) == ("tag_columns", [], ["older"])
+    (one,) = differences(profile, changed(profile, lambda body: body["features"].reverse()))
+    assert (one.place, one.before, one.after) == ("features", list(NAMES), list(NAMES[::-1]))

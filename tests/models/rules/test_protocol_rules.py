@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from cellwatch.models.features.packets import parse
 from cellwatch.models.features.traffic import TrafficWindows
 from cellwatch.models.rules.habits import ENOUGH_WINDOWS, Habits, HabitsBuilder, Key, is_stranger
 from cellwatch.models.rules.protocol import ProtocolRules
-from cellwatch.models.types import FeatureWindow, PacketBlock, Role
+from cellwatch.models.types import Conversations, FeatureWindow, PacketBlock, Role
 from cellwatch.plc_sim.frames import (
     RST,
     SYN,
@@ -226,8 +227,24 @@ def test_new_function_code_of_a_known_client(habits: dict[str, Habits]):
     points = broken(habits, lambda net, at: net.ask(at, HMI, modbus.read_request(1, 1, 100, 1, 4)))
     news = {("PLC1", "new-function-code"): 2.0, ("HMI1", "new-function-code"): 2.0}
     assert points == news
-    # Who writes already is no new writer when it writes in another way.
+    # Who writes already is no new writer when it writes in another way, to where it wrote before.
     assert broken(habits, lambda net, at: net.ask(at, HMI, modbus.write_many(1, 1, 105, [1]))) == news
+
+
+def test_a_new_function_code_does_not_lead_out_of_the_map(habits: dict[str, Habits]):
+    def points(request: bytes, client=HMI) -> dict[tuple[str, str], float]:
+        found = broken(habits, lambda net, at: net.ask(at, client, request))
+        return {rule: worth for (device, rule), worth in found.items() if device == "PLC1"}
+
+    new = {"new-function-code": 2.0}
+    outside = {**new, "register-outside-map": 6.0}
+    assert points(modbus.write_many(1, 1, 9999, [1])) == outside
+    assert points(modbus.write_many(1, 1, 100, [1])) == outside  # it was only ever read
+    coil = modbus.write_one(1, 1, 105, 1).replace(b"\x01\x06", b"\x01\x05", 1)
+    assert points(coil) == outside  # another table
+    both = struct.pack(">HHHBBHHHHBH", 1, 0, 13, 1, 23, 105, 1, 9999, 1, 2, 5)  # reads 105, writes 9999
+    assert points(both) == outside
+    assert points(modbus.read_request(1, 1, 105, 3, 1)) == new  # coils, read for the first time
 
 
 def test_a_client_that_never_had_a_session(habits: dict[str, Habits]):
@@ -295,12 +312,21 @@ def test_a_steady_conversation_that_ends(habits: dict[str, Habits]):
     assert news[0] == set()
     assert news[-1] == {"PLC1", "HMI1"}
     assert rules.judge(net.window(112, net.live(112))) == []
-    # Where rows found no room, what is missing may be among them.
+    # Where rows of a device found no room, what is missing may be among them; not on the others.
     for second in range(113, 125):
         rest = [(second * S, arp_frame(HMI, group("255.255.255.255"), reply=False))]
         window = net.window(second, rest)
-        full = replace(window, conversations=replace(window.conversations, more=1))
-        assert "period-lost" not in {v.rule for _, _, v in rules.judge(full)}
+        spoken = window.conversations
+        row = np.flatnonzero(spoken.device == DEVICES.index("HMI1"))[:1]
+        pick = np.concatenate([np.repeat(row, Conversations.MOST), np.arange(len(spoken.device))])
+        pick = pick[np.argsort(spoken.device[pick], kind="stable")]
+        columns = {f.name: getattr(spoken, f.name) for f in fields(spoken)}
+        columns = {k: v[pick] if len(np.shape(v)) and "claim" not in k and k != "names" else v
+                   for k, v in columns.items()}  # fmt: skip
+        flooded = replace(window, conversations=Conversations(**{**columns, "more": 1}))
+        lost = {v.device for _, _, v in rules.judge(flooded) if v.rule == "period-lost"}
+        assert "HMI1" not in lost
+    assert "PLC1" in lost
     # A gap in the windows is no silence of a device.
     net, rules = Net(), ProtocolRules(habits)
     rules.judge(net.window(99, net.live(99)))

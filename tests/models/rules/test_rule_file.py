@@ -84,7 +84,7 @@ TEST = "tests:\n  - name: t\n    given: {A: 1x3}\n    expect: allowx3\n"
         ("rules:\n  - when: A > 1\n", r"f.yaml:2: rules\[0\]: key 'name' is missing"),
         (RULE + "    form: 3s\n", r"f.yaml:4: rules\[0\].form: unknown key; did you mean 'for'"),
         (RULE + "    for: soon\n", r"f.yaml:4: rules\[0\].for: 'soon' is not a span of time"),
-        (RULE + "    for: 0\n", r"f.yaml:4: rules\[0\].for: must be above 0"),
+        (RULE + "    for: 0\n", r"f.yaml:4: rules\[0\].for: must be 0.001 to 3600 s"),
         (
             RULE + "    verdict: allow\n",
             r"f.yaml:4: rules\[0\].verdict: 'allow' is none of: suspicious, block",
@@ -232,3 +232,53 @@ def test_the_example_of_the_docs_passes_its_tests():
 
 def test_each_site_has_its_rules():
     assert {p.stem for p in shipped()} == {"bench", "factory"}
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("limits:\n  - {tags: A, quality: [1]}\n", r"f.yaml:2: limits\[0\].quality: expected true or false"),
+        ("limits:\n  - {tags: A, quality: 1}\n", r"f.yaml:2: limits\[0\].quality: expected true or false"),
+        ("limits:\n  - {tags: null, high: 1}\n", r"f.yaml:2: limits\[0\].tags: expected a name or a list"),
+        ("limits:\n  - {tags: [], high: 1}\n", r"f.yaml:2: limits\[0\].tags: expected a name or a list"),
+        ("limits:\n  - {tags: [A, ''], high: 1}\n", r"f.yaml:2: limits\[0\].tags\[1\]: expected a name"),
+        ("physics:\n  - range: {tags: [], low: 1}\n", r"f.yaml:2: physics\[0\].range.tags: expected a name"),
+        (
+            "physics:\n  - balance: {volume: null, capacity: 1, in: F, for: 5s, tolerance: 1}\n",
+            r"f.yaml:2: physics\[0\].balance.volume: expected a name",
+        ),
+        (RULE + "    device: []\n", r"f.yaml:4: rules\[0\].device: expected a name"),
+        (TEST.replace("allowx3", "allowx1" + 40 * "0"), r"f.yaml:4: tests\[0\].expect: 1 to 10,000 windows"),
+        (TEST + "    window: 1.0e-10\n", r"f.yaml:5: tests\[0\].window: must be 0.001 to 3600 s"),
+        ("rules:\n  - name: !!bool foo\n", r"f.yaml:2: not YAML: the tag 'tag:yaml.org,2002:bool' is not"),
+        ("rules: !!timestamp foo\n", "f.yaml:1: not YAML: the tag"),
+        ("rules: []\nlimits: \0\n", r"f.yaml:2: not YAML: special characters are not allowed: U\+0000"),
+        ("limits:\n  - tags: A\n    high: " + 5000 * "9", r"f.yaml:3: limits\[0\].high: Exceeds the limit"),
+        ("rules: []\n? [a]\n: 1\n", "f.yaml:2: a key must be a text"),
+    ],
+)
+def test_what_once_ended_in_a_traceback(text, error):
+    with pytest.raises(RuleFileError, match=f"^{error}"):
+        RuleFile.parse(text, "f.yaml")
+
+
+def test_what_is_found_adds_up_as_in_rulesense():
+    two = "rules: [{name: a, when: A > 1}, {name: b, when: A > 2}]\n"
+    result, _ = outcome(two, "given: {A: 0 3}, expect: allow suspicious, fires: [a, b]")
+    assert result.trouble == ""
+    grave = two.replace("A > 2", "A > 2, verdict: block")
+    result, _ = outcome(grave, "given: {A: 0 2 3}, expect: allow suspicious block, fires: [a, b]")
+    assert result.trouble == ""
+    many = "rules: [" + ", ".join(f"{{name: r{i}, when: A > 1}}" for i in range(9)) + "]\n"
+    assert outcome(many, "given: {A: 0 3}, expect: allow suspicious")[0].trouble == ""
+
+
+def test_limits_and_physics_without_a_test_are_told():
+    rules = (
+        "limits: [{tags: [A, B], high: 5, low: 1}, {tags: A, high: 9}]\n"
+        "physics: [{range: {tags: A, high: 4}}, {balance: {volume: A, in: B, "
+        "capacity: 1, for: 1s, tolerance: 1}}]\n"
+    )
+    result, file = outcome(rules, "given: {A: 2 6}, expect: allow suspicious")
+    assert result.trouble == ""
+    assert untested(file, [result]) == ("limits[0].low (A B)", "limits[1].high (A)", "physics[1].balance (A)")

@@ -12,7 +12,7 @@ from cellwatch.models.rules.limit_table import CAP
 from cellwatch.models.rules.limits import FEW, Limits
 from cellwatch.models.rules.profile import Profile
 from cellwatch.models.rules.profile_builder import ProfileBuilder
-from cellwatch.models.rules.rule import Finding
+from cellwatch.models.rules.rule import Finding, add_up
 from cellwatch.models.rules.rulesense import JUDGED_TAG_COLUMNS, RuleSense, RuleSettings
 from cellwatch.models.types import FeatureWindow, Screening, Violation
 
@@ -154,6 +154,13 @@ def test_other_schema_and_other_length_are_refused_with_both(rules):
         rules.judge(window(CALM, window_s=10))
 
 
+def test_a_window_of_other_columns_is_refused_with_both_numbers(rules):
+    with pytest.raises(ValueError, match=f"{len(FEATURES)} features, the window 3"):
+        rules.judge(window([row[:3] for row in CALM]))
+    with pytest.raises(ValueError, match=f"{len(TAG_COLUMNS)} tag columns, the window 2"):
+        rules.judge(window(CALM, [1.0, 1.0]))
+
+
 def test_what_rules_find_adds_up_and_comes_first(rules):
     class Writer:
         def judge(self, window):
@@ -168,6 +175,39 @@ def test_what_rules_find_adds_up_and_comes_first(rules):
     verdicts = more.judge(window([CALM[0], [9000, 2, 64, np.nan]]))
     assert verdicts.screening.tolist() == [Screening.ALLOW, Screening.BLOCK]
     assert [v.rule for v in verdicts.violations] == ["new-writer", "limit"]
+
+
+def finding(row, points, rule):
+    return Finding(row, points, Violation("PLC1", "x", math.nan, math.nan, math.nan, rule, "fault", ""))
+
+
+def test_rules_declared_suspicious_stay_suspicious_however_many_break(rules):
+    class Declared:
+        def __init__(self, *found):
+            self.found = found
+
+        def judge(self, window):
+            return self.found
+
+    six = Declared(*[finding(0, 1.0, rule) for rule in ("physics-range", "user:a", "user:b") * 2])
+    for said, verdict in (
+        ((six,), Screening.SUSPICIOUS),
+        ((six, Declared(finding(0, 6.0, "user:grave"))), Screening.BLOCK),
+        ((six, Declared(finding(0, 2.0, "new-peer"), finding(0, 3.0, "scan"))), Screening.BLOCK),
+    ):
+        judged = RuleSense(rules.profile, rules=said).judge(window(CALM))
+        assert judged.screening.tolist() == [verdict, Screening.ALLOW]
+    assert len(RuleSense(rules.profile, rules=(six,)).judge(window(CALM)).violations) == 6
+
+
+def test_findings_add_up_but_for_those_declared_suspicious():
+    found = [
+        finding(0, 1.0, "user:a"), finding(0, 1.0, "physics-rate"), finding(0, 2.0, "new-peer"),
+        finding(2, 6.0, "user:b"), finding(2, 6.0, "physics-range"), finding(2, 1.0, "user:a"),
+    ]  # fmt: skip
+    assert add_up(found, 3).tolist() == [3.0, 0.0, 13.0]
+    assert add_up(found, 3, block_points=9.0).tolist() == [3.0, 0.0, 6.0]
+    assert add_up([], 2).tolist() == [0.0, 0.0]
 
 
 def test_settings_move_the_verdict(rules):
@@ -213,6 +253,44 @@ def test_profile_survives_text_and_a_changed_one_is_refused(rules):
 def test_what_is_no_profile_is_refused_by_name(text):
     with pytest.raises(ValueError, match=r"p\.json"):
         Profile.parse(text, "p.json")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("schema_id: s1", "schema_id: 2026-11-23"),
+        ("      '0':\n", "      '0': {windows: 1, features: {}}\n      1:\n"),
+        ("  PLC1:\n", "  7:\n    modes: {}\n  PLC1:\n"),
+    ],
+)
+def test_what_yaml_makes_of_a_hands_edit_is_a_change_like_any_other(rules, old, new):
+    text = rules.profile.to_yaml()
+    assert old in text
+    text = text.replace(old, new, 1)
+    with pytest.raises(ValueError, match=r"^p\.yaml: checksum"):
+        Profile.parse(text, "p.yaml")
+    signed = Profile.parse(text, "p.yaml", edited=True).to_yaml()
+    assert Profile.parse(signed, "p.yaml").to_yaml() == signed
+
+
+def test_a_fault_names_file_and_place(rules):
+    body = json.loads(rules.profile.to_json())
+    habits = {"windows": 3, "addresses": [], "conversations": [{"peer": "HMI1"}]}
+    body["devices"]["PLC1"]["habits"] = habits
+    with pytest.raises(ValueError, match=r"^p\.yaml: PLC1: habits: conversation 1: .*role"):
+        Profile.parse(json.dumps(body), "p.yaml", edited=True)
+    body = json.loads(rules.profile.to_json())
+    for wrong in ("ten", 0, None):
+        with pytest.raises(ValueError, match=r"^p\.yaml: window_s: "):
+            Profile.parse(json.dumps(body | {"window_s": wrong}), "p.yaml", edited=True)
+    twice = rules.profile.to_yaml().replace(
+        "      '0':\n", "      0: {windows: 1, features: {}}\n      '0':\n"
+    )
+    with pytest.raises(ValueError, match=r"^p\.yaml: \w+: mode 0: is there twice"):
+        Profile.parse(twice, "p.yaml", edited=True)
+    no_date = rules.profile.to_yaml().replace("schema_id: s1", "schema_id: 2026-13-01")
+    with pytest.raises(ValueError, match=r"^p\.yaml: "):
+        Profile.parse(no_date, "p.yaml", edited=True)
 
 
 def test_an_older_profile_says_to_commission_anew(rules):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cellwatch.models.rules.tag_limits import Limit, LimitRules
+from cellwatch.models.rules.tag_limits import Limit, LimitRules, unknown_limits
 from cellwatch.models.types import Screening, TagBatch, TagCatalog, TagInfo
 
 CATALOG = TagCatalog(
@@ -203,3 +203,36 @@ def test_any_batching_gives_the_state_of_sample_by_sample(samples, sizes):
         assert (verdicts is not None) == (ever != before)
         at += len(part)
         assert bool(r.state().violations) == expected[at - 1]
+
+
+def test_limits_that_no_tag_has_are_named():
+    other = TagCatalog("PLC2", (TagInfo("LIT201", "a", "PLC2"),))
+    limits = [Limit(("LIT101", "LIT2*"), high=1), Limit(("PLC2:LIT201", "PLC1:LIT201", "LIT999"), low=1)]
+    one, two = LimitRules(CATALOG, limits), LimitRules(other, limits)
+    assert one.unmatched == ("LIT2*", "PLC2:LIT201", "PLC1:LIT201", "LIT999")
+    assert unknown_limits([one, two]) == (
+        "limit: no tag is called 'PLC1:LIT201'",
+        "limit: no tag is called 'LIT999'",
+    )
+    assert unknown_limits([]) == ()
+    with pytest.raises(ValueError, match="names no tag"):
+        Limit((), high=1)
+
+
+def test_a_limit_may_name_the_plc_or_the_device():
+    for name in ("PLC1:LIT101", "TANK:LIT*"):
+        assert said(rules(Limit((name,), high=80)).judge(batch((0, 85, 1), (1, 85, 1)))) == (
+            {"TANK": SUSPICIOUS},
+            ["limit-high"],
+        )
+
+
+def test_a_late_sample_does_not_undo_a_newer_one():
+    r = rules(Limit(("LIT101",), high=80))
+    assert said(r.judge(batch((0, 85, 100)))) == ({"TANK": SUSPICIOUS}, ["limit-high"])
+    assert r.judge(batch((0, 50, 99))) is None
+    assert r.active
+    assert r.judge(batch((0, 50, 98), (0, 86, 101))) is None
+    assert r.active
+    # So far back it is no late sample: the clock was set.
+    assert said(r.judge(batch((0, 50, 30)))) == ({"TANK": ALLOW}, [])

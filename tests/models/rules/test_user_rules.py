@@ -103,6 +103,22 @@ def test_tags_that_are_not_there_are_named_and_the_rest_is_judged():
     assert rules.unknown == ()
 
 
+def test_devices_that_are_not_there_are_named():
+    rules = UserRules([rule("A > 1", "one", devices=("PLC11", "HMI*")), rule(f"'PLC9/{SYN}' > 1", "two")])
+    assert len(rules.judge(window(5, {"A": 3.0}))) == 1
+    assert rules.unknown == ("one: no device is called 'PLC11'", "two: no device is called 'PLC9'")
+    rules.judge(window(6, {"A": 3.0}, devices=("PLC9", "PLC11", "HMI1")))
+    assert rules.unknown == ()
+
+
+def test_a_tag_is_called_with_or_without_its_plc():
+    w = window(5, {"A": 3.0})
+    assert devices_of(UserRules([rule("'HMI1:A' > 1")]).judge(w), w) == ["HMI1"]
+    rules = UserRules([rule("A > 1")])
+    assert rules.judge(window(5, {"PLC1:A": 3.0, "PLC2:A": 3.0})) == []
+    assert rules.unknown == ("r: more than one tag is called 'A': write it with its PLC, as in PLC1:A",)
+
+
 def test_a_foreign_schema_is_refused():
     with pytest.raises(ValueError, match="schema"):
         UserRules([rule("A > 1")]).judge(window(5, {"A": 3.0}, schema_id="other"))
