@@ -22,9 +22,9 @@ class KNN:
     """Weighted vote of the nearest of a fixed number of kept rows, along discriminant and principal axes.
 
     Cover and Hart, Nearest Neighbor Pattern Classification, 1967; a row at distance d counts
-    1 - (d / reach)^2, the reach being the distance of neighbour k + 1 (Hechenbichler and Schliep, Weighted k-Nearest-Neighbor
-    Techniques, 2004, with the Epanechnikov kernel), so a vote changes without a jump. The axes are
-    scikit-learn's linear discriminants, the rest principal components.
+    1 - (d / reach)^2, the reach being the distance of neighbour k + 1 (Hechenbichler and Schliep, Weighted
+    k-Nearest-Neighbor Techniques, 2004, with the Epanechnikov kernel), so a vote changes without a jump. The
+    axes are scikit-learn's linear discriminants, the rest principal components.
 
     points: rows kept, drawn with the seed: half at random, half as many of each class as there are. A kept
     row counts for all rows of its class, which are weighed by the fourth root of their rarity. neighbours: k.

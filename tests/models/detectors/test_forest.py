@@ -20,7 +20,7 @@ def data():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(500, 5)).astype(np.float32)
     x[:, 4] = rng.integers(0, 3, 500)
-    y = ((x[:, 0] > 0) + (x[:, 1] * x[:, 2] > 0.3) + (x[:, 4] == 2)).astype(np.int64)
+    y = (x[:, 0] > 0).astype(np.int64) + (x[:, 1] * x[:, 2] > 0.3) + (x[:, 4] == 2)
     return x, y
 
 
@@ -74,12 +74,12 @@ def test_a_tree_that_is_one_leaf(data):
     none = np.array([-1])
     leaf = Tree(none, none, np.array([0]), np.array([0]), np.array([[0.5]]), np.array([[2]]))
     split = Tree(
-        np.array([1, -1, -1]), np.array([2, -1, -1]), np.array([0, 0, 0]), np.array([3, 0, 0]),
+        np.array([1, -1, -1]), np.array([2, -1, -1]), np.array([0, 0, 0]), np.array([2, 0, 0]),
         np.array([[0.0], [1.0], [2.0]]), np.array([[0], [0], [1]]),
     )  # fmt: skip
     bins = Bins.fit(x, 8)
     scores = Forest.pack([leaf, split], bins, 3).scores(x)
-    right = x[:, 0] > bins.cuts[0][3]
+    right = x[:, 0] > bins.cuts[0][2]
     np.testing.assert_array_equal(scores, np.stack([~right * 1.0, right * 2.0, np.full(len(x), 0.5)], axis=1))
 
 

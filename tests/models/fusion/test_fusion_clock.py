@@ -69,6 +69,14 @@ def test_a_late_source_is_no_restart():
     assert (core.restarts, core.late) == (0, 200)
 
 
+def test_many_that_are_a_little_late_are_no_restart():
+    core = Fusion()
+    window(core, 1_000_000)
+    for back in range(20):
+        core.offer(said("ensemble", 1_000_000 - back), NOW + S)
+    assert (core.restarts, core.late) == (0, 20)
+
+
 def test_a_number_far_ahead_deafens_for_a_few_verdicts_only():
     core = Fusion()
     window(core, 1_000_000)

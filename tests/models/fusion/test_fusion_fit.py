@@ -75,20 +75,14 @@ def test_the_budget_moves_the_threshold():
     assert strict.hours == pytest.approx(10.0 / 2, rel=0.1)  # half of the streams choose the threshold
 
 
-def test_windows_in_a_row_are_one_alarm_in_whatever_order_the_streams_come():
-    levels, truth, stream = validation()
-    one = fit_fusion(levels, truth, stream, hours=10.0, per_hour=5.0)
-    by_window = np.argsort(
-        np.tile(np.arange(LENGTH), STREAMS), kind="stable"
-    )  # all devices, window by window
-    mixed = {
-        level: LevelScores(level, s.detectors, s.classes, s.probabilities[by_window])
-        for level, s in levels.items()
-    }
-    two = fit_fusion(
-        mixed, {k: y[by_window] for k, y in truth.items()}, stream[by_window], hours=10.0, per_hour=5.0
-    )
-    assert (two.budget.threshold, two.budget.alarms) == (one.budget.threshold, one.budget.alarms)
+def test_windows_in_a_row_are_one_alarm_though_other_streams_stand_between():
+    times, streams = 10, 4
+    attack = np.tile(np.repeat([0, 0, 0, 1, 1, 1], streams), times)  # all streams of a window, then the next
+    p = np.tile(np.repeat([0.1, 0.9, 0.9, 0.9, 0.9, 0.9], streams), times).astype(np.float32)
+    scores = LevelScores(Level.L1, ("m",), L1, np.stack([1 - p, p], axis=1)[:, None])
+    stream = np.tile(np.arange(streams), 6 * times)
+    budget = fit_fusion({Level.L1: scores}, {Level.L1: attack}, stream, hours=1.0, per_hour=100.0).budget
+    assert budget.alarms == times * streams // 2  # half of the streams choose the threshold
 
 
 def test_an_attack_between_two_false_alarms_does_not_make_them_one():

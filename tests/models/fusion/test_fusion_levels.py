@@ -318,3 +318,12 @@ def test_each_composition_has_its_own_calibrator(by_rules, by_models, logit):
     _, by = one(said, models({"a": (p, p)}), settings=settings)
     assert by["a"].probability == pytest.approx(1 / (1 + np.exp(-logit)))
     assert "ensemble" not in by["a"].agreeing
+
+
+def test_the_confidence_of_the_rules_is_no_objection_by_itself():
+    """They object by their screening; their confidence is one share of p."""
+    said = rules({"a": ODD})
+    said = replace(said, screening=np.array([CALM], np.uint8), violations=())
+    _, by = one(said, models({"a": (0.1, 0.1)}))
+    assert by["a"].probability < 0.5
+    assert by["a"].decision == CALM
