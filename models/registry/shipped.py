@@ -5,4 +5,9 @@
 
 from __future__ import annotations
 
-SHIPPED: frozenset[str] = frozenset()
+SHIPPED: frozenset[str] = frozenset(
+    {
+        "bac68ff85b06e48cbcf7b21f2e5328b8c142bb0cb79d95b344f8fae7f6c5ec8f",  # bench
+        "0ccc3ec950794606aecaf2ad790afcb7c80c54dd66f39ee7e0740c508d710547",  # factory
+    }
+)
