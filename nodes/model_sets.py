@@ -20,6 +20,14 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
+def site_of(scenario: str) -> str:
+    """Site of a scenario by name or file; "" is the demonstration. Raises ConfigError."""
+    try:
+        return load_scenario(scenario or "demo").site
+    except ScenarioError as error:
+        raise ConfigError(str(error)) from None
+
+
 def for_cell(cell: CellConfig, home: Path, shipped: Path, console: Console) -> ModelSet | None:
     """The models of a cell; None: it has none, the ensemble abstains and the rules learn at the start.
 
@@ -36,10 +44,7 @@ def for_cell(cell: CellConfig, home: Path, shipped: Path, console: Console) -> M
     kind, _, what = cell.plant.partition(":")
     if kind != "sim":
         return None
-    try:
-        site = load_scenario(what or "demo").site
-    except ScenarioError as error:
-        raise ConfigError(str(error)) from None
+    site = site_of(what)
     local = home / "models" / site
     for folder in (local, shipped / site):
         if serves(folder):

@@ -17,11 +17,10 @@ from typing import TYPE_CHECKING, Any
 from cellwatch.models.types import Incident
 from cellwatch.nodes.cell import ARMED_FILE, Artifacts, NodeSpec, namespace, node_table, write_params
 from cellwatch.nodes.config import CellConfig, ConfigError
+from cellwatch.nodes.model_sets import site_of
 from cellwatch.nodes.plant import Plant
 from cellwatch.nodes.processes import Process, ProcessTable
 from cellwatch.plc_sim.network.hosts import devices_of
-from cellwatch.plc_sim.scenario import ScenarioError
-from cellwatch.plc_sim.scenario import load as load_scenario
 from cellwatch.plc_sim.sites import SITES
 
 if TYPE_CHECKING:
@@ -115,10 +114,7 @@ class CellRun:
             self.cell = replace(self.cell, window_s=min(self.cell.window_s, fits))
             return
         # The nodes start while the plant does, so what they need of it is settled here.
-        try:
-            site = SITES[load_scenario(what or "demo").site]
-        except ScenarioError as error:
-            raise ConfigError(str(error)) from None
+        site = SITES[site_of(what)]
         port = _free_port()
         arguments += ["--scenario", what or "demo", "--port", str(port)]
         if not self.options.capture:

@@ -7,8 +7,6 @@ from typing import Any
 
 from cellwatch.models.rules.profile import Profile
 
-Row = tuple[float | None, ...]
-
 
 @dataclass(frozen=True, slots=True)
 class Change:
