@@ -20,6 +20,7 @@ from cellwatch.models.types import Alarm
 from cellwatch.nodes.ros import convert, qos
 
 HEALTH_S = 3.0  # every node tells its health once a second
+AGAIN_S = 1.0  # DDS loses an answer to a client that the server has not discovered yet: ask again
 
 
 class NoAnswerError(Exception):
@@ -92,23 +93,17 @@ class Operator:
     def disarm(self, links: Iterable[str], user: str, reason: str) -> list[str]:
         """Disarm all links at once: a silent one does not hold up the others. Returns the silent ones."""
         request = srv.SetArmed.Request(armed=False, user=user, reason=reason)
-        clients = {link: self._node.create_client(srv.SetArmed, f"{link}/set_armed") for link in links}
-        futures: dict[str, Any] = {}
-
-        def answered() -> bool:
-            for link, client in clients.items():
-                if link not in futures and client.service_is_ready():
-                    futures[link] = client.call_async(request)
-            return len(futures) == len(clients) and all(f.done() for f in futures.values())
-
+        questions = {
+            link: _Question(self._node, srv.SetArmed, f"{link}/set_armed", request) for link in links
+        }
         with suppress(NoAnswerError):
-            self._await(answered, "")
-        done = {link: f.result() for link, f in futures.items() if f.done()}
-        for answer in done.values():
-            self._check(answer)
-        for client in clients.values():
-            self._node.destroy_client(client)
-        return [link for link in clients if link not in done]
+            self._await(lambda: None not in [q.ask() for q in questions.values()], "")
+        for question in questions.values():
+            question.close()
+        for question in questions.values():
+            if question.answer is not None:
+                self._check(question)
+        return [link for link, question in questions.items() if question.answer is None]
 
     def armed(self, links: Iterable[str]) -> dict[str, bool | None]:
         """Which links are armed, as their health says; None for one that says nothing."""
@@ -135,20 +130,22 @@ class Operator:
             self._node.destroy_subscription(subscription)
         return heard[-1]
 
-    def _call(self, kind: type, service: str, **fields: Any) -> None:
-        client = self._node.create_client(kind, service)
+    def _call(self, kind: Any, service: str, **fields: Any) -> None:
+        question = _Question(self._node, kind, service, kind.Request(**fields))
         try:
-            self._await(client.service_is_ready, f"no cell answers at {self.namespace}; is it running?")
-            future = client.call_async(kind.Request(**fields))  # type: ignore[attr-defined]
-            self._await(future.done, f"{self.namespace}/{service} does not answer")
-            answer = future.result()
+            self._await(question.ready, f"no cell answers at {self.namespace}; is it running?")
+            self._await(question.ask, f"{self.namespace}/{service} does not answer")
         finally:
-            self._node.destroy_client(client)
-        self._check(answer)
+            question.close()
+        self._check(question)
 
-    def _check(self, answer: Any) -> None:
+    def _check(self, question: _Question) -> None:
+        answer = question.answer
         if answer.error_code != answer.NONE:
-            raise NoAnswerError(answer.error_msg)
+            again = (
+                "; it was asked again, and may have been done the first time" if question.asked > 1 else ""
+            )
+            raise NoAnswerError(answer.error_msg + again)
         if answer.error_msg:
             self._warn(answer.error_msg)
 
@@ -158,3 +155,31 @@ class Operator:
             if time.monotonic() > deadline:
                 raise NoAnswerError(otherwise)
             self._executor.spin_once(timeout_sec=0.05)
+
+
+class _Question:
+    """One request, asked again every `AGAIN_S` until it is answered."""
+
+    def __init__(self, node: Any, kind: Any, service: str, request: Any) -> None:
+        self.asked = 0
+        self.answer: Any = None
+        self._node, self._request = node, request
+        self._client = node.create_client(kind, service)
+        self._futures: list[Any] = []
+        self._next_s = 0.0
+
+    def ready(self) -> bool:
+        return bool(self._client.service_is_ready())
+
+    def ask(self) -> Any:
+        """The answer, None while there is none."""
+        self.answer = next((f.result() for f in self._futures if f.done()), None)
+        now = time.monotonic()
+        if self.answer is None and now >= self._next_s and self.ready():
+            self._futures.append(self._client.call_async(self._request))
+            self._next_s = now + AGAIN_S
+            self.asked += 1
+        return self.answer
+
+    def close(self) -> None:
+        self._node.destroy_client(self._client)

@@ -34,7 +34,7 @@ from cellwatch.models.types import (  # noqa: E402
 from cellwatch.nodes.drivers.audit_log import AuditError, read  # noqa: E402
 from cellwatch.nodes.fusion_node import FusionNode  # noqa: E402
 from cellwatch.nodes.opcua_client_node import OpcuaClientNode  # noqa: E402
-from cellwatch.nodes.ros import convert, operator_desk  # noqa: E402
+from cellwatch.nodes.ros import convert, operator, operator_desk  # noqa: E402
 from cellwatch.nodes.ros.operator import NoAnswerError, Operator  # noqa: E402
 
 CATALOG = TagCatalog("PLC1", (TagInfo("LOCK", "", "PLC1", writable=True),))
@@ -222,6 +222,28 @@ def test_a_full_disk_never_keeps_an_operator_from_taking_over(running):
             desk.acknowledge("PLC1/dos", "anna", "")
         assert desk.alarms()[0][0].state == AlarmState.UNACKNOWLEDGED
         assert desk.taken()[0] == ["*"]
+
+
+def test_an_answer_that_dds_lost_is_asked_for_again(running, monkeypatch):
+    from rclpy.service import Service
+
+    sent, send = [], Service.send_response
+
+    def lossy(self, response, header):
+        sent.append(response)
+        if len(sent) not in (1, 3):  # the first answer to each question
+            send(self, response, header)
+
+    monkeypatch.setattr(operator, "AGAIN_S", 0.2)
+    monkeypatch.setattr(Service, "send_response", lossy)
+    running.attack()
+    with Operator("/") as desk:
+        desk.set_override("LOCK", "anna", "", on=True)
+        assert desk.taken()[0] == ["LOCK"]
+        with pytest.raises(NoAnswerError, match=r"nothing to acknowledge.*the first time"):
+            desk.acknowledge("PLC1/dos", "anna", "seen")
+        assert desk.alarms()[0][0].state == AlarmState.ACKNOWLEDGED
+    assert len(sent) == 4
 
 
 def test_a_damaged_state_file_is_refused_not_forgotten(ros, tmp_path):
