@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from cellwatch.models.detectors.detector import Kind
-from cellwatch.models.detectors.network import USUAL, Network, Training
+from cellwatch.models.detectors.network import Network
 
 if TYPE_CHECKING:
     import torch
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from cellwatch.models.detectors.layers import Reconstructing
 
 
+@dataclass(eq=False, kw_only=True)
 class AutoEncoder(Network):
     """An autoencoder of benign windows whose code and errors a small head classifies.
 
@@ -28,19 +30,9 @@ class AutoEncoder(Network):
     NAME: ClassVar[str] = "AutoEncoder"
     KIND: ClassVar[Kind] = "window"
 
-    def __init__(
-        self,
-        classes: tuple[str, ...],
-        seed: int = 0,
-        *,
-        hidden: int = 150,
-        code: int = 24,
-        share: float = 0.5,
-        training: Training = USUAL,
-    ) -> None:
-        super().__init__(classes, seed, hidden, training)
-        self.code = code
-        self.share = share
+    hidden: int = 150
+    code: int = 24
+    share: float = 0.5
 
     def _build(self, width: int) -> Reconstructing:
         from cellwatch.models.detectors.layers import Reconstructing

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from cellwatch.models.detectors.network import USUAL, Network, Training
+from cellwatch.models.detectors.network import Network
 
 if TYPE_CHECKING:
     import torch
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 CHANNELS = 48
 
 
+@dataclass(eq=False, kw_only=True)
 class BiCNNLSTM(Network):
     """A convolution over three windows feeds an LSTM forwards and one backwards.
 
@@ -22,10 +24,7 @@ class BiCNNLSTM(Network):
 
     NAME: ClassVar[str] = "BiCNNLSTM"
 
-    def __init__(
-        self, classes: tuple[str, ...], seed: int = 0, *, hidden: int = 38, training: Training = USUAL
-    ) -> None:
-        super().__init__(classes, seed, hidden, training)
+    hidden: int = 38
 
     def _build(self, width: int) -> torch.nn.Module:
         from torch import nn

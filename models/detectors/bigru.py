@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from cellwatch.models.detectors.network import USUAL, Network, Training
+from cellwatch.models.detectors.network import Network
 
 if TYPE_CHECKING:
     import torch
 
 
+@dataclass(eq=False, kw_only=True)
 class BiGRU(Network):
     """One GRU layer forwards and one backwards over the last windows.
 
@@ -21,10 +23,7 @@ class BiGRU(Network):
 
     NAME: ClassVar[str] = "BiGRU"
 
-    def __init__(
-        self, classes: tuple[str, ...], seed: int = 0, *, hidden: int = 48, training: Training = USUAL
-    ) -> None:
-        super().__init__(classes, seed, hidden, training)
+    hidden: int = 48
 
     def _build(self, width: int) -> torch.nn.Module:
         from torch import nn

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from cellwatch.models.detectors.bins import Bins
-from cellwatch.models.detectors.detector import Kind, Labelled, Progress
+from cellwatch.models.detectors.detector import Labelled, Progress, WindowDetector
 from cellwatch.models.detectors.forest import Forest
 from cellwatch.models.detectors.graph import Graph
 from cellwatch.models.detectors.labels import normalised, present
@@ -19,7 +20,8 @@ DEPTH = 24  # of the tree, at most: each level is a step of the served graph
 KEPT = 5  # classes a leaf remembers
 
 
-class DecisionTree:
+@dataclass(eq=False, kw_only=True)
+class DecisionTree(WindowDetector):
     """A classification tree on binned columns, grown best first by scikit-learn.
 
     Breiman, Friedman, Olshen and Stone, Classification and Regression Trees, 1984. Classes are weighed by the
@@ -29,24 +31,13 @@ class DecisionTree:
     """
 
     NAME: ClassVar[str] = "DecisionTree"
-    KIND: ClassVar[Kind] = "window"
 
-    def __init__(
-        self, classes: tuple[str, ...], seed: int = 0, *, leaves: int = 3000, leaf: int = 3, bins: int = 128
-    ) -> None:
-        self.classes = classes
-        self.seed = seed
-        self.leaves = leaves
-        self.leaf = leaf
-        self.bins = bins
+    leaves: int = 3000
+    leaf: int = 3
+    bins: int = 128
 
     def fit(
-        self,
-        x: F32,
-        y: I64,
-        *,
-        validation: Labelled | None = None,  # noqa: ARG002
-        progress: Progress | None = None,
+        self, x: F32, y: I64, *, validation: Labelled | None = None, progress: Progress | None = None
     ) -> None:
         """`validation` is not needed: the number of leaves bounds the tree."""
         from sklearn.tree import DecisionTreeClassifier

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from cellwatch.models.detectors.network import USUAL, Network, Training
+from cellwatch.models.detectors.network import Network
 
 if TYPE_CHECKING:
     import torch
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 BLOCKS = 6
 
 
+@dataclass(eq=False, kw_only=True)
 class DeepResNet1D(Network):
     """A pointwise convolution and six residual blocks.
 
@@ -23,10 +25,7 @@ class DeepResNet1D(Network):
 
     NAME: ClassVar[str] = "DeepResNet1D"
 
-    def __init__(
-        self, classes: tuple[str, ...], seed: int = 0, *, hidden: int = 32, training: Training = USUAL
-    ) -> None:
-        super().__init__(classes, seed, hidden, training)
+    hidden: int = 32
 
     def _build(self, width: int) -> torch.nn.Module:
         from torch import nn

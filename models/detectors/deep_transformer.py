@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from cellwatch.models.detectors.network import USUAL, Network, Training
+from cellwatch.models.detectors.network import Network
 
 if TYPE_CHECKING:
     import torch
@@ -13,6 +14,7 @@ LAYERS = 4
 HEADS = 4
 
 
+@dataclass(eq=False, kw_only=True)
 class DeepTransformer(Network):
     """Four layers of self-attention over the last windows.
 
@@ -24,10 +26,7 @@ class DeepTransformer(Network):
 
     NAME: ClassVar[str] = "DeepTransformer"
 
-    def __init__(
-        self, classes: tuple[str, ...], seed: int = 0, *, hidden: int = 32, training: Training = USUAL
-    ) -> None:
-        super().__init__(classes, seed, hidden, training)
+    hidden: int = 32
 
     def _build(self, width: int) -> torch.nn.Module:
         from cellwatch.models.detectors.layers import Attentive

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
 
 from cellwatch.models import types
@@ -42,3 +43,13 @@ class Detector(Protocol):
 
     def to_onnx(self) -> bytes:
         """A graph (main domain only) with input "x" and output "probabilities" that computes the same."""
+
+
+@dataclass(eq=False)
+class WindowDetector:
+    """What the detectors of single windows share."""
+
+    KIND: ClassVar[Kind] = "window"
+
+    classes: tuple[str, ...]
+    seed: int = 0

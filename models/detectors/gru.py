@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from cellwatch.models.detectors.network import USUAL, Network, Training
+from cellwatch.models.detectors.network import Network
 
 if TYPE_CHECKING:
     import torch
 
 
+@dataclass(eq=False, kw_only=True)
 class GRU(Network):
     """One GRU layer over the last windows.
 
@@ -20,10 +22,7 @@ class GRU(Network):
 
     NAME: ClassVar[str] = "GRU"
 
-    def __init__(
-        self, classes: tuple[str, ...], seed: int = 0, *, hidden: int = 80, training: Training = USUAL
-    ) -> None:
-        super().__init__(classes, seed, hidden, training)
+    hidden: int = 80
 
     def _build(self, width: int) -> torch.nn.Module:
         from torch import nn

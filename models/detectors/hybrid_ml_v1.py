@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
 
-from cellwatch.models.detectors.detector import Kind, Labelled, Progress
+from cellwatch.models.detectors.detector import Labelled, Progress, WindowDetector
 from cellwatch.models.detectors.graph import Graph
 from cellwatch.models.detectors.members import Member, members
 from cellwatch.models.types import F32, I64
 
 
-class HybridMLV1:
+@dataclass(eq=False, kw_only=True)
+class HybridMLV1(WindowDetector):
     """The mean of the probabilities of XGB, RandomForest and LogReg, each of half its usual size.
 
     DeepSense names hybridML_V1 and defines it not; this is the soft vote of Kittler et al., On Combining
@@ -23,24 +25,13 @@ class HybridMLV1:
     """
 
     NAME: ClassVar[str] = "hybridML_V1"
-    KIND: ClassVar[Kind] = "window"
 
-    def __init__(
-        self, classes: tuple[str, ...], seed: int = 0, *, size: float = 0.5, linear: float = 0.2
-    ) -> None:
-        self.classes = classes
-        self.seed = seed
-        self.size = size
-        self.linear = linear
-        self._members: tuple[Member, ...] = ()
+    size: float = 0.5
+    linear: float = 0.2
+    _members: tuple[Member, ...] = field(default=(), init=False)
 
     def fit(
-        self,
-        x: F32,
-        y: I64,
-        *,
-        validation: Labelled | None = None,  # noqa: ARG002
-        progress: Progress | None = None,
+        self, x: F32, y: I64, *, validation: Labelled | None = None, progress: Progress | None = None
     ) -> None:
         """`validation` is not needed: the vote has no weights to learn."""
         self._width = x.shape[1]

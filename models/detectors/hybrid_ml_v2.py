@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
 
-from cellwatch.models.detectors.detector import Kind, Labelled, Progress
+from cellwatch.models.detectors.detector import Labelled, Progress, WindowDetector
 from cellwatch.models.detectors.graph import Graph
 from cellwatch.models.detectors.labels import softmax
 from cellwatch.models.detectors.members import Member, members
@@ -16,7 +17,8 @@ FLOOR = np.float32(1e-4)  # log-probabilities end here
 BLOCKS = 10  # stretches of the rows that take turns in the two folds
 
 
-class HybridMLV2:
+@dataclass(eq=False, kw_only=True)
+class HybridMLV2(WindowDetector):
     """A second model learns how far to trust XGB, RandomForest and LogReg in each class.
 
     DeepSense names hybridML_V2 and defines it not; this is stacking (Wolpert, Stacked Generalization, Neural
@@ -31,24 +33,13 @@ class HybridMLV2:
     """
 
     NAME: ClassVar[str] = "hybridML_V2"
-    KIND: ClassVar[Kind] = "window"
 
-    def __init__(
-        self, classes: tuple[str, ...], seed: int = 0, *, size: float = 0.5, pull: float = 30.0
-    ) -> None:
-        self.classes = classes
-        self.seed = seed
-        self.size = size
-        self.pull = pull
-        self._members: tuple[Member, ...] = ()
+    size: float = 0.5
+    pull: float = 30.0
+    _members: tuple[Member, ...] = field(default=(), init=False)
 
     def fit(
-        self,
-        x: F32,
-        y: I64,
-        *,
-        validation: Labelled | None = None,  # noqa: ARG002
-        progress: Progress | None = None,
+        self, x: F32, y: I64, *, validation: Labelled | None = None, progress: Progress | None = None
     ) -> None:
         """`validation` is not needed: the folds take its place."""
         self._width = x.shape[1]

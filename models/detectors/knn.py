@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from cellwatch.models.detectors.detector import Kind, Labelled, Progress
+from cellwatch.models.detectors.detector import Labelled, Progress, WindowDetector
 from cellwatch.models.detectors.graph import Graph
 from cellwatch.models.detectors.labels import normalised, present
 from cellwatch.models.detectors.points import Points
@@ -18,7 +19,8 @@ NEAR = np.float32(1)  # added to the squared reach: what lies this close is the 
 FLOOR = np.float32(1e-3)  # a class without a neighbour is unlikely, not impossible
 
 
-class KNN:
+@dataclass(eq=False, kw_only=True)
+class KNN(WindowDetector):
     """Weighted vote of the nearest of a fixed number of kept rows, along discriminant and principal axes.
 
     Cover and Hart, Nearest Neighbor Pattern Classification, 1967; a row at distance d counts
@@ -32,30 +34,13 @@ class KNN:
     """
 
     NAME: ClassVar[str] = "KNN"
-    KIND: ClassVar[Kind] = "window"
 
-    def __init__(
-        self,
-        classes: tuple[str, ...],
-        seed: int = 0,
-        *,
-        points: int = 4500,
-        neighbours: int = 9,
-        axes: int = 40,
-    ) -> None:
-        self.classes = classes
-        self.seed = seed
-        self.points = points
-        self.neighbours = neighbours
-        self.axes = axes
+    points: int = 4500
+    neighbours: int = 9
+    axes: int = 40
 
     def fit(
-        self,
-        x: F32,
-        y: I64,
-        *,
-        validation: Labelled | None = None,  # noqa: ARG002
-        progress: Progress | None = None,
+        self, x: F32, y: I64, *, validation: Labelled | None = None, progress: Progress | None = None
     ) -> None:
         """`validation` is not needed: nothing is searched for."""
         from threadpoolctl import threadpool_limits

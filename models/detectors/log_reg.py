@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from cellwatch.models.detectors.detector import Kind, Labelled, Progress
+from cellwatch.models.detectors.detector import Labelled, Progress, WindowDetector
 from cellwatch.models.detectors.graph import Graph
 from cellwatch.models.detectors.labels import present
 from cellwatch.models.detectors.linear import Linear
@@ -14,7 +15,8 @@ from cellwatch.models.detectors.subsample import subsample, worth
 from cellwatch.models.types import F32, I64
 
 
-class LogReg:
+@dataclass(eq=False, kw_only=True)
+class LogReg(WindowDetector):
     """Multinomial logistic regression by scikit-learn's L-BFGS.
 
     Hosmer, Lemeshow and Sturdivant, Applied Logistic Regression, 2013. Classes are weighed by the fourth root
@@ -25,30 +27,13 @@ class LogReg:
     """
 
     NAME: ClassVar[str] = "LogReg"
-    KIND: ClassVar[Kind] = "window"
 
-    def __init__(
-        self,
-        classes: tuple[str, ...],
-        seed: int = 0,
-        *,
-        strength: float = 1.0,
-        rows: int = 40_000,
-        iterations: int = 120,
-    ) -> None:
-        self.classes = classes
-        self.seed = seed
-        self.strength = strength
-        self.rows = rows
-        self.iterations = iterations
+    strength: float = 1.0
+    rows: int = 40_000
+    iterations: int = 120
 
     def fit(
-        self,
-        x: F32,
-        y: I64,
-        *,
-        validation: Labelled | None = None,  # noqa: ARG002
-        progress: Progress | None = None,
+        self, x: F32, y: I64, *, validation: Labelled | None = None, progress: Progress | None = None
     ) -> None:
         """`validation` is not needed: the penalty is fixed."""
         import warnings

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from cellwatch.models.detectors.bins import Bins
-from cellwatch.models.detectors.detector import Kind, Labelled, Progress
+from cellwatch.models.detectors.detector import Labelled, Progress, WindowDetector
 from cellwatch.models.detectors.graph import Graph
 from cellwatch.models.detectors.labels import present
 from cellwatch.models.detectors.linear import Linear
@@ -15,7 +16,8 @@ from cellwatch.models.detectors.weights import class_weights
 from cellwatch.models.types import F32, I64
 
 
-class NaiveBayes:
+@dataclass(eq=False, kw_only=True)
+class NaiveBayes(WindowDetector):
     """Categorical naive Bayes on binned columns, counted by scikit-learn.
 
     Yang and Webb, Discretization for Naive-Bayes Learning, Machine Learning 74, 2009. Classes are weighed by
@@ -27,30 +29,13 @@ class NaiveBayes:
     """
 
     NAME: ClassVar[str] = "NaiveBayes"
-    KIND: ClassVar[Kind] = "window"
 
-    def __init__(
-        self,
-        classes: tuple[str, ...],
-        seed: int = 0,
-        *,
-        bins: int = 12,
-        smoothing: float = 0.5,
-        temper: float = 0.25,
-    ) -> None:
-        self.classes = classes
-        self.seed = seed
-        self.bins = bins
-        self.smoothing = smoothing
-        self.temper = temper
+    bins: int = 12
+    smoothing: float = 0.5
+    temper: float = 0.25
 
     def fit(
-        self,
-        x: F32,
-        y: I64,
-        *,
-        validation: Labelled | None = None,  # noqa: ARG002
-        progress: Progress | None = None,
+        self, x: F32, y: I64, *, validation: Labelled | None = None, progress: Progress | None = None
     ) -> None:
         """`validation` is not needed: nothing is searched for."""
         from sklearn.naive_bayes import CategoricalNB

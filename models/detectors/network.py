@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -47,6 +47,7 @@ class Training:
 USUAL = Training()
 
 
+@dataclass(eq=False)
 class Network(ABC):
     """A network with weighted cross-entropy; of all epochs the one with the lowest validation loss is kept.
 
@@ -56,11 +57,10 @@ class Network(ABC):
     NAME: ClassVar[str]
     KIND: ClassVar[Kind] = "sequence"
 
-    def __init__(self, classes: tuple[str, ...], seed: int, hidden: int, training: Training) -> None:
-        self.classes = classes
-        self.seed = seed
-        self.hidden = hidden
-        self.training = training
+    classes: tuple[str, ...]
+    seed: int = 0
+    hidden: int = field(kw_only=True)
+    training: Training = field(default=USUAL, kw_only=True)
 
     @abstractmethod
     def _build(self, width: int) -> torch.nn.Module:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from cellwatch.models.detectors.bins import Bins
-from cellwatch.models.detectors.detector import Kind, Labelled, Progress
+from cellwatch.models.detectors.detector import Labelled, Progress, WindowDetector
 from cellwatch.models.detectors.forest import Forest
 from cellwatch.models.detectors.graph import Graph
 from cellwatch.models.detectors.labels import normalised, present
@@ -16,7 +17,8 @@ from cellwatch.models.detectors.weights import class_weights
 from cellwatch.models.types import F32, I64
 
 
-class RandomForest:
+@dataclass(eq=False, kw_only=True)
+class RandomForest(WindowDetector):
     """Bagged trees on binned columns, trained by scikit-learn; the mean of the leaves' class shares.
 
     Breiman, Random Forests, Machine Learning 45, 2001. Classes are weighed by the fourth root of their
@@ -28,38 +30,17 @@ class RandomForest:
     """
 
     NAME: ClassVar[str] = "RandomForest"
-    KIND: ClassVar[Kind] = "window"
 
-    def __init__(
-        self,
-        classes: tuple[str, ...],
-        seed: int = 0,
-        *,
-        trees: int = 24,
-        leaves: int = 640,
-        depth: int = 20,
-        leaf: int = 2,
-        columns: float = 0.15,
-        kept: int = 3,
-        bins: int = 64,
-    ) -> None:
-        self.classes = classes
-        self.seed = seed
-        self.trees = trees
-        self.leaves = leaves
-        self.depth = depth
-        self.leaf = leaf
-        self.columns = columns
-        self.kept = kept
-        self.bins = bins
+    trees: int = 24
+    leaves: int = 640
+    depth: int = 20
+    leaf: int = 2
+    columns: float = 0.15
+    kept: int = 3
+    bins: int = 64
 
     def fit(
-        self,
-        x: F32,
-        y: I64,
-        *,
-        validation: Labelled | None = None,  # noqa: ARG002
-        progress: Progress | None = None,
+        self, x: F32, y: I64, *, validation: Labelled | None = None, progress: Progress | None = None
     ) -> None:
         """`validation` is not needed: a forest does not overfit by growing."""
         from sklearn.ensemble import RandomForestClassifier

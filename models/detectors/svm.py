@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from cellwatch.models.detectors.detector import Kind, Labelled, Progress
+from cellwatch.models.detectors.detector import Labelled, Progress, WindowDetector
 from cellwatch.models.detectors.graph import Graph
 from cellwatch.models.detectors.labels import present, softmax
 from cellwatch.models.detectors.linear import Linear
@@ -19,7 +20,8 @@ STEPS = 80  # of the search for the margins
 HELD_BACK = 10  # one row in so many sets the temperature if no validation rows are given
 
 
-class SVM:
+@dataclass(eq=False, kw_only=True)
+class SVM(WindowDetector):
     """Reduced support vector machine: one class against the rest, on Gaussian kernels to a few of the rows.
 
     Lee and Mangasarian, RSVM: Reduced Support Vector Machines, SIAM Data Mining 2001; squared
@@ -31,24 +33,11 @@ class SVM:
     """
 
     NAME: ClassVar[str] = "SVM"
-    KIND: ClassVar[Kind] = "window"
 
-    def __init__(
-        self,
-        classes: tuple[str, ...],
-        seed: int = 0,
-        *,
-        vectors: int = 700,
-        width: float = 0.5,
-        strength: float = 10.0,
-        rows: int = 12_000,
-    ) -> None:
-        self.classes = classes
-        self.seed = seed
-        self.vectors = vectors
-        self.width = width
-        self.strength = strength
-        self.rows = rows
+    vectors: int = 700
+    width: float = 0.5
+    strength: float = 10.0
+    rows: int = 12_000
 
     def fit(
         self, x: F32, y: I64, *, validation: Labelled | None = None, progress: Progress | None = None

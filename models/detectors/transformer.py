@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from cellwatch.models.detectors.network import USUAL, Network, Training
+from cellwatch.models.detectors.network import Network
 
 if TYPE_CHECKING:
     import torch
@@ -13,6 +14,7 @@ LAYERS = 1
 HEADS = 4
 
 
+@dataclass(eq=False, kw_only=True)
 class Transformer(Network):
     """One layer of self-attention over the last windows.
 
@@ -24,10 +26,7 @@ class Transformer(Network):
 
     NAME: ClassVar[str] = "Transformer"
 
-    def __init__(
-        self, classes: tuple[str, ...], seed: int = 0, *, hidden: int = 64, training: Training = USUAL
-    ) -> None:
-        super().__init__(classes, seed, hidden, training)
+    hidden: int = 64
 
     def _build(self, width: int) -> torch.nn.Module:
         from cellwatch.models.detectors.layers import Attentive

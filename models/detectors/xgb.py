@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
 from cellwatch.models.detectors.bins import Bins
-from cellwatch.models.detectors.detector import Kind, Labelled, Progress
+from cellwatch.models.detectors.detector import Labelled, Progress, WindowDetector
 from cellwatch.models.detectors.forest import Forest, Tree
 from cellwatch.models.detectors.graph import Graph
 from cellwatch.models.detectors.labels import ABSENT, present, softmax
@@ -18,7 +19,8 @@ from cellwatch.models.types import F32, I64
 LOOK = 5  # rounds between counts of the leaves
 
 
-class XGB:
+@dataclass(eq=False, kw_only=True)
+class XGB(WindowDetector):
     """Softmax boosting, one small tree per class and round, trained by xgboost on binned columns.
 
     Chen and Guestrin, XGBoost: A Scalable Tree Boosting System, KDD 2016. Classes are weighed by the fourth
@@ -30,38 +32,17 @@ class XGB:
     """
 
     NAME: ClassVar[str] = "XGB"
-    KIND: ClassVar[Kind] = "window"
 
-    def __init__(
-        self,
-        classes: tuple[str, ...],
-        seed: int = 0,
-        *,
-        leaves: int = 36_000,
-        rounds: int = 60,
-        depth: int = 4,
-        rate: float = 0.2,
-        sample: float = 0.6,
-        columns: float = 0.5,
-        bins: int = 64,
-    ) -> None:
-        self.classes = classes
-        self.seed = seed
-        self.leaves = leaves
-        self.rounds = rounds
-        self.depth = depth
-        self.rate = rate
-        self.sample = sample
-        self.columns = columns
-        self.bins = bins
+    leaves: int = 36_000
+    rounds: int = 60
+    depth: int = 4
+    rate: float = 0.2
+    sample: float = 0.6
+    columns: float = 0.5
+    bins: int = 64
 
     def fit(
-        self,
-        x: F32,
-        y: I64,
-        *,
-        validation: Labelled | None = None,  # noqa: ARG002
-        progress: Progress | None = None,
+        self, x: F32, y: I64, *, validation: Labelled | None = None, progress: Progress | None = None
     ) -> None:
         """`validation` is not needed: the number of leaves bounds the model."""
         import xgboost
