@@ -32,7 +32,7 @@ from cellwatch.models.detectors.ensemble import Ensemble
 from cellwatch.models.detectors.merged import ServedGraph
 from cellwatch.models.detectors.network import Network, Training
 from cellwatch.models.detectors.scaler import Scaler
-from cellwatch.models.detectors.serving import Group, session
+from cellwatch.models.detectors.serving import Feeds, Group, session
 from cellwatch.models.evaluation.pool import TABLE_2
 from cellwatch.models.features.schema import default_schema
 from cellwatch.models.types import FeatureWindow
@@ -88,7 +88,7 @@ def compare(
     s, _ = rows(max(batch, CLASSES[3]), 2)
     s = np.ascontiguousarray(s[:batch])
     x = np.ascontiguousarray(s[:, -1])
-    group = Group(graphs)
+    group, feeds = Group(graphs), Feeds(x, s)
 
     def native() -> dict[tuple[int, str], np.ndarray]:
         return {
@@ -96,12 +96,12 @@ def compare(
             for g in graphs
         }
 
-    truth, served = native(), group.run(x, s)
+    truth, served = native(), group.run(feeds)
     worst = 0.0
     for level, p in served.items():
         for k, name in enumerate(group.names(level)):
             worst = max(worst, float(np.abs(p[:, k] - truth[level, name]).max()))
-    pairs = [(*timed(lambda: group.run(x, s)), *timed(native)) for _ in range(repeat)]
+    pairs = [(*timed(lambda: group.run(feeds)), *timed(native)) for _ in range(repeat)]
     ours, ours_cpu, theirs, theirs_cpu = (float(v) for v in np.median(pairs, axis=0))
     return {
         "batch": batch,

@@ -10,7 +10,7 @@ from cellwatch.models.detectors.ensemble import Ensemble
 from cellwatch.models.detectors.history import Sequences
 from cellwatch.models.detectors.merged import ServedGraph, merge
 from cellwatch.models.detectors.scaler import Scaler
-from cellwatch.models.detectors.serving import Stage, session
+from cellwatch.models.detectors.serving import Feeds, Group, Stage, session
 from cellwatch.models.types import FeatureWindow
 
 FEATURES, LENGTH = 5, 4
@@ -154,14 +154,12 @@ def test_a_model_without_a_number_abstains(scaler):
 
 def test_a_model_that_fails_while_serving_is_taken_out_in_the_same_window(scaler, monkeypatch):
     core = ensemble(scaler, [graph("good", seed=1), graph("bad", seed=2), graph("fine", 2)])
-    from cellwatch.models.detectors.serving import Group
-
     run = Group.run
 
-    def failing(self, x, s):
+    def failing(self, feeds):
         if any(g.detector == "bad" for g in self.graphs):
             raise RuntimeError("out of\nmemory")
-        return run(self, x, s)
+        return run(self, feeds)
 
     monkeypatch.setattr(Group, "run", failing)
     for i in range(2):
@@ -174,10 +172,10 @@ def test_a_model_that_fails_while_serving_is_taken_out_in_the_same_window(scaler
 
 def test_what_works_alone_but_not_together_is_taken_out_too(scaler, monkeypatch):
     core = ensemble(scaler, [graph("A", seed=1), graph("B", seed=2)])
-    from cellwatch.models.detectors.serving import Group
-
     run = Group.run
-    monkeypatch.setattr(Group, "run", lambda self, x, s: run(self, x, s) if len(self.graphs) == 1 else 1 / 0)
+    monkeypatch.setattr(
+        Group, "run", lambda self, feeds: run(self, feeds) if len(self.graphs) == 1 else 1 / 0
+    )
     got = by_name(core.judge(window(0, ("a",))))
     assert core.failed.keys() == {"L1/A", "L1/B"}
     assert all(np.isnan(p).all() for p in got.values())
@@ -206,13 +204,11 @@ def test_a_late_group_is_left_out_and_gets_another_chance():
 
 def test_a_heavy_model_is_late_alone(monkeypatch):
     clock = Clock()
-    from cellwatch.models.detectors.serving import Group
-
     run = Group.run
 
-    def slow(self, x, s):
+    def slow(self, feeds):
         clock.now += 0.8 if any(g.detector == "slow" for g in self.graphs) else 0.1
-        return run(self, x, s)
+        return run(self, feeds)
 
     monkeypatch.setattr(Group, "run", slow)
     s = stage([graph("A", seed=1), graph("slow", seed=2), graph("B", seed=3)], clock)
@@ -226,14 +222,12 @@ def test_a_heavy_model_is_late_alone(monkeypatch):
 
 def test_light_models_are_merged_up_to_a_quarter_of_the_budget_the_dearest_last(monkeypatch):
     clock = Clock()
-    from cellwatch.models.detectors.serving import Group
-
     run = Group.run
     costs = {f"M{i:02}": 0.01 * i for i in range(1, 21)}  # 2.1 s in all
 
-    def slow(self, x, s):
+    def slow(self, feeds):
         clock.now += sum(costs[g.detector] for g in self.graphs)
-        return run(self, x, s)
+        return run(self, feeds)
 
     monkeypatch.setattr(Group, "run", slow)
     graphs = [graph(name, seed=i) for i, name in enumerate(reversed(costs))]
@@ -252,21 +246,33 @@ def test_light_models_are_merged_up_to_a_quarter_of_the_budget_the_dearest_last(
 def test_the_rest_of_a_group_may_fail_too(scaler, monkeypatch):
     """A GPU that is out of memory: one model fails alone, the others only together."""
     core = ensemble(scaler, [graph(name, seed=i) for i, name in enumerate("ABC")] + [graph("A", 2)])
-    from cellwatch.models.detectors.serving import Group
-
     run = Group.run
 
-    def failing(self, x, s):
+    def failing(self, feeds):
         names = {g.detector for g in self.graphs}
         if len(names) > 1 or "B" in names:
             raise RuntimeError("out of memory")
-        return run(self, x, s)
+        return run(self, feeds)
 
     monkeypatch.setattr(Group, "run", failing)
     for i in range(2):
         got = by_name(core.judge(window(i, ("a", "b"))))
         assert core.failed.keys() == {"L1/A", "L1/B", "L1/C"}
         assert np.isfinite(got["L2/A"]).all()
+
+
+def test_bound_inputs_give_the_same_and_are_placed_once():
+    """The way of a GPU, on the memory of the CPU."""
+    graphs = [graph("A", seed=1), graph("B", 2, seed=2)]
+    x = np.random.default_rng(3).normal(size=(5, FEATURES)).astype(np.float32)
+    s = np.repeat(x[:, None], LENGTH, axis=1)
+    feeds = Feeds(x, s)
+    for g in ([graphs[0]], [graphs[1]], graphs):
+        bound, plain = Group(g, device="cpu").run(feeds), Group(g, device="").run(Feeds(x, s))
+        assert bound.keys() == plain.keys()
+        for level, p in plain.items():
+            np.testing.assert_array_equal(bound[level], p)
+    assert feeds.on("cpu", "window") is feeds.on("cpu", "window")
 
 
 def test_suspicious_devices_are_named_first(scaler):
@@ -281,9 +287,9 @@ def test_suspicious_devices_are_named_first(scaler):
     for s, cost in ((core._first, 0.2), (core._second, 0.5)):
         run = s.groups[0].run
 
-        def timed(x, q, run=run, cost=cost):
+        def timed(feeds, run=run, cost=cost):
             clock.now += cost
-            return run(x, q)
+            return run(feeds)
 
         s.groups[0].run = timed
         s.groups[0].cost_s = cost
