@@ -115,7 +115,7 @@ setup(
             "types-psutil",
         ],
         # training on more than one machine: `cellwatch train --engine dask://... | ray://...`
-        "cluster": ["distributed>=2025.1", "ray>=2.40"],
+        "cluster": ["distributed>=2025.1", "ray[client]>=2.40"],
         "soak": ["atheris~=3.0"],
     },
     entry_points={

@@ -30,6 +30,7 @@ from cellwatch.models.types import F32, I64
 from cellwatch.nodes.sources import code_digest, write_whole
 
 LIBRARIES = ("numpy", "scikit-learn", "xgboost", "xgboost-cpu", "torch", "onnx", "onnxruntime")
+AT_ONCE = 3  # models for each worker of a Ray cluster before what is finished is kept
 
 
 class TrainingError(RuntimeError):
@@ -74,21 +75,24 @@ def train(
     if todo:
         pool, vpool = scaler.transform(data.train.pool), scaler.transform(data.validation.pool)
         with _engine(engine):
-            from joblib import Parallel, delayed
+            from joblib import Parallel, delayed, effective_n_jobs
 
-            run = Parallel(
-                n_jobs=(workers or os.cpu_count() or 1) if engine == "local" else -1,
-                return_as="generator_unordered",
-                pre_dispatch="all" if engine != "local" else "2*n_jobs",
-            )
-            results = run(
+            tasks = [
                 delayed(fit_one)(
                     name, level, data.classes[level], seed,
                     (pool, data.train.before, data.train.y[level]),
                     (vpool, data.validation.before, data.validation.y[level]),
                 )
                 for name, level in todo
-            )  # fmt: skip
+            ]  # fmt: skip
+            count = (workers or os.cpu_count() or 1) if engine == "local" else -1
+            if engine.startswith("ray"):  # its backend gives results only when all are there
+                run = Parallel(n_jobs=count)
+                some = AT_ONCE * effective_n_jobs(count)
+                results = (made for k in range(0, len(tasks), some) for made in run(tasks[k : k + some]))
+            else:
+                ahead = "2*n_jobs" if engine == "local" else "all"
+                results = Parallel(n_jobs=count, return_as="generator_unordered", pre_dispatch=ahead)(tasks)
             for made in results:
                 done += 1
                 _keep(place, made)
@@ -256,7 +260,7 @@ def _engine(name: str) -> Iterator[None]:
                 from ray.util.joblib import register_ray
 
                 stack.enter_context(ray.init(address=f"ray://{address}"))
-                register_ray()
+                register_ray()  # type: ignore[no-untyped-call]
         except ImportError:
             package = "distributed" if kind == "dask" else "ray"
             raise TrainingError(f"--engine {name}: install `{package}` first") from None

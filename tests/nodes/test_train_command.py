@@ -1,7 +1,14 @@
 """`cellwatch train | evaluate | models` on small tables, and the same training on a cluster."""
 
 import json
+import os
 import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
@@ -21,6 +28,17 @@ from cellwatch.nodes.trainer import TrainingError, train
 
 KINDS = ("benign", "dos", "scan")
 FAST = "NaiveBayes,LogReg,DecisionTree"
+
+
+def free_port() -> int:
+    with closing(socket.socket()) as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def answers(port: int) -> bool:
+    with closing(socket.socket()) as s:
+        return s.connect_ex(("127.0.0.1", port)) == 0
 
 
 def cellwatch(*args):
@@ -243,6 +261,32 @@ def test_two_workers_of_a_cluster_train_what_one_machine_trains(table, tmp_path)
     ) as cluster:
         address = cluster.scheduler_address.removeprefix("tcp://")
         there = train(data, jobs, tmp_path / "there", engine=f"dask://{address}")
+    here = train(data, jobs, tmp_path / "here", workers=1)
+    assert [one.graph for one in there] == [one.graph for one in here]
+
+
+def test_two_workers_of_ray_train_what_one_machine_trains(table, tmp_path, monkeypatch):
+    pytest.importorskip("ray.util.client.server", reason="ray[client] is not installed")
+    monkeypatch.setattr("cellwatch.nodes.trainer.AT_ONCE", 1)  # two batches
+    (data,) = open_data(str(table), tmp_path, label="kind")
+    jobs = [(name, level) for name in ("NaiveBayes", "DecisionTree") for level in (1, 2)]
+    port, client = free_port(), free_port()
+    folder = tempfile.mkdtemp(prefix="ray-")  # short: names of sockets are
+    start = ["ray", "start", "--head", "--block", "--num-cpus=2", "--include-dashboard=false"]
+    start += [f"--port={port}", f"--ray-client-server-port={client}", "--min-worker-port=61000"]
+    start += ["--max-worker-port=61999", "--disable-usage-stats", f"--temp-dir={folder}"]
+    ray = subprocess.Popen(
+        start, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while not answers(client) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        there = train(data, jobs, tmp_path / "there", engine=f"ray://127.0.0.1:{client}")
+    finally:
+        os.killpg(ray.pid, signal.SIGTERM)
+        ray.wait(60)
+        shutil.rmtree(folder)
     here = train(data, jobs, tmp_path / "here", workers=1)
     assert [one.graph for one in there] == [one.graph for one in here]
 
