@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cellwatch.models.features.tags import AVG, GOOD_RATIO, MAX, MIN, SAMPLES, STALENESS
+from cellwatch.models.features.tags import AVG, GOOD_RATIO, MAX, MIN, SAMPLES, STALENESS, TAG_COLUMNS
 from cellwatch.models.rules.functions import windows_of
 from cellwatch.models.rules.language import Condition
 from cellwatch.models.rules.rule import Finding
@@ -130,7 +130,8 @@ class Physics:
             self._held[:] = np.nan
             self._stores[:] = np.nan
         self._window_id = window.window_id
-        x = window.tag_values.astype(np.float64)
+        # A message without tags does not tell how many columns they would have.
+        x = window.tag_values.reshape(len(window.tags), len(TAG_COLUMNS)).astype(np.float64)
         # Of a Bad tag the last usable value is shown, which says nothing of now. One that sends nothing stays
         # what it was: `good_ratio` alone does not tell a silent Bad tag from a silent Uncertain one.
         usable = (x[:, GOOD_RATIO] > 0) | (x[:, STALENESS] <= window_s)

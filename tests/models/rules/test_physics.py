@@ -230,3 +230,13 @@ def test_tags_are_called_with_or_without_their_plc():
         "while 'PLC1:F' > 0 and 'NOBODY/network_packets_all_count' > 1: no tag is called 'PLC1:F'",
         "while 'PLC1:F' > 0 and 'NOBODY/network_packets_all_count' > 1: no device is called 'NOBODY'",
     )
+
+
+def test_a_window_without_tags_breaks_nothing():
+    """As messages bring it: before the first tags come, and when a link is gone."""
+    physics = Physics([Range(("L*",), low=0, high=100), Rate(("L*",), limit=1.0), Stuck(("L*",), for_s=3.0)])
+    none = window(1, {}, devices={})
+    none = replace(none, tag_values=none.tag_values.reshape(0, 0))
+    seen = window(2, {"L1": 120.0})
+    found = fired(physics, none, seen, replace(none, window_id=3), replace(seen, window_id=4))
+    assert found == [[], ["physics-range L1/max"], [], ["physics-range L1/max"]]
