@@ -60,6 +60,7 @@ def _parts(data: dict) -> list[str]:
     alarms = [r for r in data["rows"] if "false_alarm_rate" in r]
     if alarms:
         out.append(_alarms(alarms))
+    out += _by_size(data.get("by_size") or {})
     out += _hardest(data["by_class"])
     return out
 
@@ -81,6 +82,21 @@ def _alarms(rows: list[dict]) -> str:
             rate, hourly = 100 * row["false_alarm_rate"], row["false_alarms_per_device_hour"]
             lines.append(f"| {row['name']} | {rate:.3f} | {hourly:.2f} |")
     return "\n".join(lines)
+
+
+def _by_size(found: dict[str, list[float]]) -> list[str]:
+    """Recall of attacked rows by the size of their incident, of the first ensemble of each level."""
+    rows = [(level, found.get(f"test/{level}/{level}_Ens1")) for level in ("L1", "L2", "L3")]
+    if not all(recall for _, recall in rows):
+        return []
+    fifths = [f"{k / 5:g} to {(k + 1) / 5:g}" for k in range(5)]
+    lines = ["Attacked rows whose class is found, %, by the size of the incident (0 mild, 1 severe)", ""]
+    lines += ["| ensemble | " + " | ".join(fifths) + " |", "|---" * 6 + "|"]
+    lines += [
+        f"| {level}_Ens1 | " + " | ".join(f"{100 * r:.1f}" for r in recall or []) + " |"
+        for level, recall in rows
+    ]
+    return ["\n".join(lines)]
 
 
 def _hardest(by_class: dict[str, dict[str, float]]) -> list[str]:
