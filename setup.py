@@ -89,7 +89,9 @@ setup(
         "setproctitle>=1.3",
         "typer>=0.15",
         # training and the export to ONNX
+        "imbalanced-learn>=0.13,<1",
         "onnx>=1.18",
+        "safetensors>=0.5",
         "scikit-learn>=1.6,<2",
         "scipy>=1.14,<2",
         "torch==2.13.0",  # exact: any other release may fetch gigabytes of CUDA
@@ -107,6 +109,7 @@ setup(
             "distributed>=2025.1",
             "hypothesis>=6.100",
             "mypy~=2.4",
+        "pymcdm~=1.4",  # a second implementation of what models/evaluation aggregates by
             "pytest>=8.3,<10",
             "rosbags~=0.11",
             "ruff~=0.17.6",  # the rules grow with each release

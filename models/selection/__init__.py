@@ -1,0 +1,1 @@
+"""Which detectors together make the best ensemble."""
