@@ -109,7 +109,7 @@ setup(
             "distributed>=2025.1",
             "hypothesis>=6.100",
             "mypy~=2.4",
-        "pymcdm~=1.4",  # a second implementation of what models/evaluation aggregates by
+            "pymcdm~=1.4",  # a second implementation of what models/evaluation aggregates by
             "pytest>=8.3,<10",
             "rosbags~=0.11",
             "ruff~=0.17.6",  # the rules grow with each release

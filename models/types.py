@@ -311,7 +311,7 @@ class LevelScores:
 class Verdicts:
     """What one source says of one window."""
 
-    source: str  # "rules", "ensemble"
+    source: str  # "rules", "ensemble", "ewad", "limits"
     window_id: int
     end_ns: int
     closed_ns: int

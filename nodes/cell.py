@@ -33,6 +33,7 @@ class Artifacts:
     models: str = ""  # registry or bundle that the ensemble serves
     fallback: str = ""  # bundle that the cell was started with
     surroundings: dict[str, Any] = field(default_factory=dict)  # of that bundle, see `Manifest`
+    ewad: str = ""  # folder of the EWAD; empty: the cell has none
     keys: str = ""  # who may sign models
     baseline_file: str = ""
     profile_file: str = ""
@@ -71,6 +72,7 @@ def node_table(
             "fusion_node",
             {
                 **asdict(cell.fusion),
+                "sources": json.dumps(["rules", "ensemble", *(["ewad"] if files.ewad else [])]),
                 "weights": json.dumps(files.weights),
                 "fit": files.fit_file,
                 "response": json.dumps([asdict(r) for r in cell.response]),
@@ -90,6 +92,8 @@ def node_table(
                     "fallback": files.fallback,
                     "surroundings": json.dumps(files.surroundings),
                     "keys": files.keys,
+                    "ewad": files.ewad,
+                    "false_alarms_per_hour": cell.ewad.false_alarms_per_hour,
                     "window_s": cell.window_s,
                     "budget_s": cell.ensemble.budget_s,
                     "replica": i,

@@ -99,6 +99,7 @@ class CellManagerNode(Node):
             (m.FeatureWindow, "features", lambda x: led.on_features(convert.features(x))),
             (m.VerdictArray, "verdicts/rules", lambda x: led.on_verdicts(convert.verdicts(x))),
             (m.VerdictArray, "verdicts/ensemble", lambda x: led.on_verdicts(convert.verdicts(x))),
+            (m.VerdictArray, "verdicts/ewad", lambda x: led.on_verdicts(convert.verdicts(x))),
             (m.FusedVerdictArray, "verdicts/fused", lambda x: led.on_fused(convert.fused(x), now())),
             (m.ActuatorCommand, "commands", lambda _: led.on_command()),
             (m.ActuatorResult, "command_results", lambda x: led.on_result(convert.result(x))),

@@ -16,11 +16,13 @@ from rich.text import Text
 
 from cellwatch.nodes.alarms_command import alarms
 from cellwatch.nodes.audit_command import audit
+from cellwatch.nodes.ewad_command import app as ewad
 from cellwatch.nodes.features_command import features
 from cellwatch.nodes.profile_command import commission, profile
 from cellwatch.nodes.registry_command import registry
 from cellwatch.nodes.response_command import response
 from cellwatch.nodes.rules_command import rules
+from cellwatch.nodes.select_command import select
 from cellwatch.nodes.train_command import add_to
 
 app = typer.Typer(
@@ -34,9 +36,11 @@ app.add_typer(alarms, name="alarms")
 app.add_typer(response, name="response")
 app.add_typer(audit, name="audit")
 app.add_typer(registry, name="registry")
+app.add_typer(ewad, name="ewad")
 app.command()(commission)
 app.add_typer(profile, name="profile")
 app.add_typer(rules, name="rules")
+app.command()(select)
 add_to(app)  # train, evaluate, models
 err = Console(stderr=True)
 out = Console()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections import deque
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,16 +12,20 @@ from cellwatch.models.features.schema import default_schema
 from cellwatch.models.features.tags import TAG_COLUMNS
 from cellwatch.models.rules.profile import Profile
 from cellwatch.models.rules.profile_builder import MIN_WINDOWS, ProfileBuilder, least_windows
-from cellwatch.nodes.config import ConfigError
+from cellwatch.nodes.config import ConfigError, EwadConfig
 from cellwatch.nodes.drivers.whole_file import write_whole
 from cellwatch.nodes.window_table import read
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from rich.console import Console
 
+    from cellwatch.models.types import FeatureWindow
     from cellwatch.nodes.config import CellConfig
     from cellwatch.nodes.runner import CellRun
 
+KEPT_WINDOWS = 10_000  # the last ones, for the training of EWAD
 TAIL_WINDOWS = 5  # after the period: the first window that is judged makes the profile be written
 
 
@@ -43,8 +48,9 @@ def commission_cell(
     """Run a cell in its commissioning period and take the profile that it learns.
 
     The baseline of its tags, without which the profile says nothing about the process, is written beside
-    `out`. A real cell (plant none) keeps both and judges by them from now on; what it had learned before
-    stays until the new ones are whole. ValueError, or RuntimeError of the runner, says what is in the way.
+    `out`, and an EWAD of the same windows beside that. A real cell (plant none) keeps all three and judges by
+    them from now on; what it had learned before stays until the new ones are whole. ValueError, or
+    RuntimeError of the runner, says what is in the way.
     """
     from cellwatch.nodes.runner import CellRun, RunOptions, home
     from cellwatch.nodes.start import checked
@@ -52,7 +58,12 @@ def commission_cell(
 
     cell = checked(config, plant, RunOptions())
     cell = _quiet(
-        replace(cell, rules=replace(cell.rules, margin=margin), record=replace(cell.record, influx=""))
+        replace(
+            cell,
+            rules=replace(cell.rules, margin=margin),
+            ewad=EwadConfig(),  # the one that is to be replaced
+            record=replace(cell.record, influx=""),
+        )
     )
     if minutes * 60 < MIN_WINDOWS * cell.window_s:
         least = MIN_WINDOWS * cell.window_s / 60
@@ -65,16 +76,50 @@ def commission_cell(
         cell, options, lambda text: console.print(text, style="yellow", markup=False, soft_wrap=True)
     )
     before = {s: signal.signal(s, lambda *_: run.stopping.set()) for s in (signal.SIGINT, signal.SIGTERM)}
+    windows: deque[FeatureWindow] = deque(maxlen=KEPT_WINDOWS)
     try:
-        return _learn(run, minutes * 60, out, console)
+        profile = _learn(run, minutes * 60, out, console, windows.append)
     finally:
         with console.status("shutting down"):
             run.shutdown()
         for signum, handler in before.items():
             signal.signal(signum, handler)
+    _train_ewad(run, windows, out, console)
+    return profile
 
 
-def _learn(run: CellRun, seconds: float, out: Path, console: Console) -> Profile:
+def _train_ewad(run: CellRun, windows: Iterable[FeatureWindow], out: Path, console: Console) -> None:
+    """Beside `out`, and where a real cell looks for it; why there is none is said."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from cellwatch.models.registry.keys import Keys
+    from cellwatch.nodes.ewad_cell import train_commissioned
+    from cellwatch.nodes.runner import home
+
+    places = [out.parent / f"{out.stem}.ewad"]
+    if run.plant is None:
+        places.append(run.folder / "ewad")
+    benign = [w for w in windows if w.commissioning]
+    columns = (TextColumn("training EWAD"), BarColumn(), TimeRemainingColumn())
+    try:
+        with Progress(*columns, console=console, transient=True) as bar:
+            task = bar.add_task("", total=1.0)
+            train_commissioned(
+                benign, places, site=run.site, keys=Keys(home() / "keys"),
+                progress=lambda share: bar.update(task, completed=share),
+            )  # fmt: skip
+    except (ValueError, OSError) as error:
+        console.print(f"no EWAD was trained: {error}", style="yellow", markup=False, soft_wrap=True)
+
+
+def _learn(
+    run: CellRun,
+    seconds: float,
+    out: Path,
+    console: Console,
+    hear: Callable[[FeatureWindow], None] | None = None,
+) -> Profile:
+    """`hear` gets every window, also those after the period."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     with console.status("starting the cell"):
@@ -83,7 +128,8 @@ def _learn(run: CellRun, seconds: float, out: Path, console: Console) -> Profile
         files = run.artifacts(None)
         kept = [Path(files.baseline_file), Path(files.profile_file)]
         learned = [run.run_folder / f"learned.{path.name}" for path in kept]
-        run.launch(replace(files, baseline_file=str(learned[0]), profile_file=str(learned[1])))
+        run.hear = hear
+        run.launch(replace(files, baseline_file=str(learned[0]), profile_file=str(learned[1]), ewad=""))
 
     def tick(elapsed: float) -> None:
         bar.update(task, completed=elapsed)

@@ -19,6 +19,8 @@ from cellwatch.models.response.policy import ResponseRule, parse_rule
 from cellwatch.models.rules.rule_file import RuleFile
 from cellwatch.nodes.drivers.tag_map import TagMap, TagMapError
 
+MOST_FALSE_ALARMS = 3600.0  # an hour
+
 
 class ConfigError(ValueError):
     """The configuration cannot be used; the text names file, key and cure."""
@@ -61,6 +63,14 @@ class EnsembleConfig:
     budget_s: float = 0.2  # time for one window; a model that is late abstains
     replicas: int = 1  # nodes that share the devices, on all machines together
     local: list[int] = field(default_factory=list)  # numbers of those that run here; empty: all
+
+
+@dataclass(frozen=True)
+class EwadConfig:
+    """The EWAD that stands beside the models; see `cellwatch.models.ewad.watch`."""
+
+    model: str = ""  # folder of a trained one; empty: what commissioning made, or that of the simulated site
+    false_alarms_per_hour: float = 0.1  # of the whole cell on quiet windows; 0: it scores and never objects
 
 
 @dataclass(frozen=True)
@@ -133,6 +143,7 @@ class CellConfig:
     tap: TapConfig = field(default_factory=TapConfig)
     rules: RulesConfig = field(default_factory=RulesConfig)
     ensemble: EnsembleConfig = field(default_factory=EnsembleConfig)
+    ewad: EwadConfig = field(default_factory=EwadConfig)
     fusion: FusionConfig = field(default_factory=FusionConfig)
     response: list[ResponseConfig] = field(default_factory=list)
     response_file: str = ""  # instead of the three: a file with these keys
@@ -186,7 +197,15 @@ def load(path: Path) -> CellConfig:
             )
     if ensemble.models:
         ensemble = dataclasses.replace(ensemble, models=str((path.parent / ensemble.models).resolve()))
-    return dataclasses.replace(cell, plcs=plcs, rules=rules, ensemble=ensemble)
+    ewad = cell.ewad
+    if not 0 <= ewad.false_alarms_per_hour <= MOST_FALSE_ALARMS:
+        raise ConfigError(
+            f"{path}: ewad: false_alarms_per_hour: {ewad.false_alarms_per_hour:g} is not "
+            f"0 to {MOST_FALSE_ALARMS:g}"
+        )
+    if ewad.model:
+        ewad = dataclasses.replace(ewad, model=str((path.parent / ewad.model).resolve()))
+    return dataclasses.replace(cell, plcs=plcs, rules=rules, ensemble=ensemble, ewad=ewad)
 
 
 def _yaml(path: Path, what: str) -> object:

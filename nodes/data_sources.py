@@ -101,7 +101,7 @@ def simulated(site: str, cache: Path, told: Told, test_seed: int = 0) -> DataSet
     from cellwatch.nodes.simulated import generate
 
     folder = generate(site, simulated_folder(site, cache), seen=told)
-    about, sessions = _sessions(folder)
+    about, sessions = read_sessions(folder)
     data = from_sessions(
         sessions,
         about["classes"],
@@ -117,7 +117,7 @@ def simulated(site: str, cache: Path, told: Told, test_seed: int = 0) -> DataSet
     if not test_seed:
         return data
     fresh = generate(site, folder / f"test-{test_seed}", seen=told, test_seed=test_seed, like=folder)
-    drawn, sessions = _sessions(fresh)
+    drawn, sessions = read_sessions(fresh)
     return replace(
         data,
         about=f"{data.about}; test sessions drawn with seed {test_seed}",
@@ -125,7 +125,8 @@ def simulated(site: str, cache: Path, told: Told, test_seed: int = 0) -> DataSet
     )
 
 
-def _sessions(folder: Path) -> tuple[dict[str, Any], list[SessionWindows]]:
+def read_sessions(folder: Path) -> tuple[dict[str, Any], list[SessionWindows]]:
+    """What `generate` made in a folder: its dataset.json, and the sessions."""
     about = json.loads((folder / "dataset.json").read_text())
     return about, [SessionWindows.load(folder / f"{s['name']}.npz") for s in about["sessions"]]
 

@@ -1,9 +1,10 @@
-"""NeuroSense node: the models of the cell score every window.
+"""NeuroSense node: the models of the cell score every window, and EWAD beside them.
 
 Subscribes  features, /diagnostics (the other replicas)
-Publishes   verdicts/ensemble (VerdictArray), model_state (latched), attributions (Attribution)
+Publishes   verdicts/ensemble, verdicts/ewad (VerdictArray), model_state (latched), attributions (Attribution)
 Services    ~/promote_model (PromoteModel)
-Parameters  models, fallback, surroundings, keys, window_s, budget_s, replica, replicas (see `Params`)
+Parameters  models, fallback, surroundings, keys, ewad, false_alarms_per_hour, window_s, budget_s, replica,
+            replicas (see `Params`)
 
 Models that are promoted in the registry, here or by `cellwatch registry promote`, are loaded beside those in
 service and take over between two windows. The other nodes keep the profile, the baseline and the fusion that
@@ -32,6 +33,7 @@ from cellwatch.models.registry.keys import Keys
 from cellwatch.models.registry.model_set import ensemble_of, graphs_of, open_set, serves
 from cellwatch.models.registry.registry import Registry
 from cellwatch.models.types import Level, Verdicts, abstention
+from cellwatch.nodes.ewad_service import EwadService
 from cellwatch.nodes.explainer import Explainer
 from cellwatch.nodes.ros import convert, qos
 from cellwatch.nodes.ros.node import ERROR, OK, WARN, CellNode, run
@@ -52,6 +54,10 @@ class Params:
         "JSON object: what other nodes took from the models (Manifest.surroundings)",
     )
     keys: str = param("", "folder of the keys that may sign models; empty: only models of this release")
+    ewad: str = param("", "folder of the EWAD; empty: the cell has none")
+    false_alarms_per_hour: float = param(
+        0.1, "that EWAD may raise on quiet windows of the whole cell", unit="1/h", low=0.0, high=3600.0
+    )
     window_s: float = param(
         1.0, "window length that the models must have learnt", unit="s", low=0.1, high=60.0
     )
@@ -88,7 +94,9 @@ class EnsembleNode(CellNode):
         self.registry = Registry(Path(p.models), keys) if p.models else None
         self.surroundings = json.loads(p.surroundings)
         self.members = Members(p.replica, p.replicas, time.monotonic())
+        self.ewad = self._ewad(keys) if p.ewad else None
         self.pub = self.publisher(VerdictArray, "verdicts/ensemble")
+        self.ewad_pub = self.publisher(VerdictArray, "verdicts/ewad")
         self.state_pub = self.publisher(ModelState, "model_state")
         self.attributions = self.publisher(Attribution, "attributions")
         if self.registry:
@@ -110,6 +118,11 @@ class EnsembleNode(CellNode):
         if hasattr(self, "service"):
             self.destroy_service(self.service)
             del self.service
+
+    def _ewad(self, keys: Keys | None) -> EwadService:
+        p = self.params
+        alarms = p.false_alarms_per_hour
+        return EwadService(Path(p.ewad), keys, p.window_s, alarms, p.budget_s, time.perf_counter)
 
     # Models --------------------------------------------------------------------
     def _first(self, registry: Registry) -> Served:
@@ -235,22 +248,24 @@ class EnsembleNode(CellNode):
         if not self.active:
             return
         window = convert.features(msg)
-        verdicts = self._verdicts(window)
-        self.say(
-            self.pub,
-            convert.verdicts_msg(replace(verdicts, latency_s=(time.time_ns() - window.closed_ns) / 1e9)),
-        )
+        mine = None
+        if self.params.replicas > 1:
+            mine = self.members.mine(window.devices, time.monotonic())
+        self._publish(self.pub, self._verdicts(window, mine))
+        if self.ewad:
+            self._publish(self.ewad_pub, self.ewad.judge(window, mine))
         if self.now and len(self.now.core.failed) != self.told_failed:
             self._tell_state()
 
-    def _verdicts(self, window) -> Verdicts:
+    def _publish(self, pub, verdicts: Verdicts) -> None:
+        latency_s = (time.time_ns() - verdicts.closed_ns) / 1e9
+        self.say(pub, convert.verdicts_msg(replace(verdicts, latency_s=latency_s)))
+
+    def _verdicts(self, window, mine: list[int] | None) -> Verdicts:
         if self.now is None:
             return abstention("ensemble", window, NO_MODEL)
         if window.commissioning:
             return abstention("ensemble", window, "commissioning")
-        mine = None
-        if self.params.replicas > 1:
-            mine = self.members.mine(window.devices, time.monotonic())
         try:
             verdicts = self.now.core.judge(window, mine)
         except ValueError as error:
@@ -300,6 +315,9 @@ class EnsembleNode(CellNode):
             "late_models": core.late if core else 0,
             "swaps": self.swaps,
             "replica": self.params.replica,
+            "ewad": self.ewad.version or "refused" if self.ewad else "none",
+            "ewad_scored": self.ewad.scored if self.ewad else 0,
+            "ewad_late": self.ewad.late if self.ewad else 0,
         }
         if self.trouble:
             return ERROR, self.trouble, counters
@@ -307,6 +325,8 @@ class EnsembleNode(CellNode):
             return WARN, f"not taken into service: {self.refused}", counters
         if core and core.failed:
             return WARN, "; ".join(f"{name}: {why}" for name, why in core.failed.items()), counters
+        if self.ewad and self.ewad.trouble:
+            return WARN, f"EWAD: {self.ewad.trouble}", counters
         return OK, f"serves {self.now.bundle.version}" if self.now else NO_MODEL, counters
 
 

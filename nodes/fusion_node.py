@@ -1,6 +1,6 @@
 """Fusion node: pairs the verdicts of a window, decides, explains, raises alarms and asks for commands.
 
-Subscribes  verdicts/{rules,ensemble,limits}; features (hard cases); tag_catalog, tag_snapshot (clamps);
+Subscribes  verdicts/{rules,ensemble,ewad,limits}; features (hard cases); tag_catalog, tag_snapshot (clamps);
             command_results (reverts); heartbeat (of the supervisor)
 Publishes   verdicts/fused (FusedVerdictArray), commands (ActuatorCommand), alarms (AlarmArray, latched),
             response_state (ResponseState, latched)
@@ -37,7 +37,7 @@ from cellwatch.nodes.ros.node import OK, WARN, CellNode, run
 from cellwatch.nodes.ros.operator_desk import OperatorDesk
 from cellwatch.nodes.ros.params import param
 
-SOURCES = ("rules", "ensemble", "limits")
+SOURCES = ("rules", "ensemble", "ewad", "limits")
 KEPT_WINDOWS = 16
 HARD_CASES = 4096
 

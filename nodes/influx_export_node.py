@@ -52,7 +52,7 @@ class InfluxExportNode(CellNode):
         self.subscribe(
             m.FeatureWindow, "features", lambda x: record(lp.feature_lines(convert.features(x), self.columns))
         )
-        for source in ("rules", "ensemble", "limits"):
+        for source in ("rules", "ensemble", "ewad", "limits"):
             self.subscribe(
                 m.VerdictArray, f"verdicts/{source}", lambda x: record(lp.verdict_lines(convert.verdicts(x)))
             )

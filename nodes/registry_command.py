@@ -128,14 +128,17 @@ def import_(
 
 @registry.command()
 def ship(folder: Annotated[Path, typer.Argument(help="A bundle that is to come with a release.")]) -> None:
-    """Print the line of models/registry/shipped.py that makes a release trust a bundle."""
-    from cellwatch.models.registry.bundle import MANIFEST
+    """Print the line of models/registry/shipped.py that makes a release trust a bundle, or an EWAD."""
+    from cellwatch.models.registry import bundle, ewad_bundle
     from cellwatch.nodes.cli import fail
 
+    manifest = folder / ewad_bundle.MANIFEST
+    if not manifest.is_file():
+        manifest = folder / bundle.MANIFEST
     try:
-        text = (folder / MANIFEST).read_bytes()
+        text = manifest.read_bytes()
     except OSError as error:
-        raise fail(f"{folder / MANIFEST}: {error.strerror}") from None
+        raise fail(f"{manifest}: {error.strerror}") from None
     _tell(f'    "{hashlib.sha256(text).hexdigest()}",  # {folder.name}')
 
 

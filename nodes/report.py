@@ -12,6 +12,8 @@ from cellwatch.models.types import CommandStatus, Screening, Severity, severity
 from cellwatch.nodes.latency import LatencyHistogram
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cellwatch.models.types import (
         CommandResult,
         FeatureWindow,
@@ -43,6 +45,7 @@ class Ledger:
     """Counts everything from `start` on."""
 
     window_s: float = 1.0
+    hear: Callable[[FeatureWindow], None] | None = None  # gets every window, also before the start
     start_ns: int = 0
     tags: Counter[str] = field(default_factory=Counter)
     traffic: Counter[str] = field(default_factory=Counter)
@@ -79,8 +82,10 @@ class Ledger:
             self.traffic["dropped"] += b.dropped
             self.traffic["malformed"] += b.malformed
 
-    def on_features(self, _: FeatureWindow) -> None:
+    def on_features(self, window: FeatureWindow) -> None:
         self.windows += bool(self.start_ns)
+        if self.hear is not None:
+            self.hear(window)
 
     def on_verdicts(self, v: Verdicts) -> None:
         if self.start_ns and not v.abstained:
@@ -126,7 +131,8 @@ class Ledger:
             "traffic": {"packets": self.traffic["packets"], "dropped": self.traffic["dropped"]},
             "windows": self.windows,
             "verdicts": {
-                k: self.verdicts[k] for k in ("rules", "ensemble", "fused", "allow", "suspicious", "block")
+                k: self.verdicts[k]
+                for k in ("rules", "ensemble", "ewad", "fused", "allow", "suspicious", "block")
             },
             "incidents": [self._incident(i) for i in incidents or []],
             "false_alarms": None if incidents is None else len(self.false_alarms(incidents)),

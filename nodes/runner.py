@@ -14,10 +14,10 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cellwatch.models.types import Incident
+from cellwatch.models.types import FeatureWindow, Incident
 from cellwatch.nodes.cell import ARMED_FILE, Artifacts, NodeSpec, namespace, node_table, write_params
 from cellwatch.nodes.config import CellConfig, ConfigError
-from cellwatch.nodes.model_sets import site_of
+from cellwatch.nodes.model_sets import ewad_for_cell, site_of
 from cellwatch.nodes.plant import Plant
 from cellwatch.nodes.processes import Process, ProcessTable
 from cellwatch.plc_sim.network.hosts import devices_of
@@ -71,8 +71,14 @@ class CellRun:
         self._host: HostedManager | None = None
         self.commissioning_s = 0.0
         self.network_s = 0.0
+        self.hear: Callable[[FeatureWindow], None] | None = None  # gets every window
         self.learns_first = False  # the scenario waits until the quiet plant is learnt
         self._told: dict[str, bool] = {}
+
+    @property
+    def site(self) -> str:
+        """Whose EWAD is served here: the simulated site, or a real cell."""
+        return self.cell.cell if self.cell.plant == "none" else site_of(self.cell.plant.partition(":")[2])
 
     @property
     def manager(self) -> CellManagerNode:
@@ -147,6 +153,8 @@ class CellRun:
     def artifacts(self, models: ModelSet | None) -> Artifacts:
         """Files for the nodes: those of the models, or the cell's own that commissioning will write."""
         files = Artifacts(self.folder, keys=str(home() / "keys"))
+        if not self.options.capture:  # EWAD knows the cell's own traffic, not this one
+            files = replace(files, ewad=ewad_for_cell(self.cell, home(), CONFIG / "ewad", self.say))
         if models is not None:
             files = replace(
                 files,
@@ -202,7 +210,7 @@ class CellRun:
         )
         self.table = ProcessTable([self._process(spec) for spec in specs], self.say, self._restarted)
         self.table.order()
-        self.ledger = Ledger(window_s=self.cell.window_s)
+        self.ledger = Ledger(window_s=self.cell.window_s, hear=self.hear)
         self._host = HostedManager(self.namespace, [s.name for s in specs], self.ledger)
         if self.options.capture and Path(self.options.capture).is_file():
             self.manager.held.add(TAP)  # the file begins with the run

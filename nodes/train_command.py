@@ -208,7 +208,7 @@ def _open(
 ) -> list[DataSet]:
     from cellwatch.nodes.data_sources import open_data
 
-    with _bar(console) as tick:
+    with bar(console) as tick:
         return open_data(
             spec, cache, label=label, group=group, time=time, test_seed=test_seed,
             told=lambda done, of: tick("simulating", done, of),
@@ -253,7 +253,7 @@ def _train(
     from cellwatch.nodes.trainer import job_list, train
 
     jobs = list(job_list(_names(names), levels))
-    with _bar(console) as tick:
+    with bar(console) as tick:
         found = train(
             data, jobs, cache / "trained", seed=seed, engine=engine, workers=workers,
             told=tick,
@@ -390,7 +390,7 @@ def _known() -> list[dict[str, Any]]:
 
 
 @contextmanager
-def _bar(console: Console) -> Iterator[Callable[[str, int, int], None]]:
+def bar(console: Console) -> Iterator[Callable[[str, int, int], None]]:
     """A progress bar that appears with the first news."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 

@@ -19,7 +19,7 @@ MODELS = {
     "features": set(),
     "rules": {"features"},
     "detectors": {"features"},
-    "ewad": {"features", "detectors"},
+    "ewad": {"features", "detectors", "evaluation"},
     "fusion": {"features", "rules", "detectors", "ewad"},
     "response": {"features", "rules", "detectors", "ewad", "fusion"},
     "drift": set(),

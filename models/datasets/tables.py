@@ -141,7 +141,7 @@ def data_set(
     if len(labels.names) > 256:
         raise DataError(f"{name}: column {label!r} has {len(labels.names)} different labels; at most 256")
     groups = texts(table, group, name) if group else None
-    stamps = _times(table, time, name) if time else None
+    stamps = times_of(table, time, name) if time else None
     if groups is not None and (groups == "").any():
         raise DataError(f"{name}: column {group!r} has empty cells: every row needs a group")
     derived = groups is None and stamps is not None
@@ -207,7 +207,8 @@ def given_parts(
     )  # fmt: skip
 
 
-def _times(table: pa.Table, column: str, whose: str) -> I64:
+def times_of(table: pa.Table, column: str, whose: str) -> I64:
+    """A column of seconds since the epoch, or of dates, as ns. DataError for anything else."""
     if column not in table.column_names:
         raise DataError(f"{whose}: no column {column!r}; columns: {', '.join(table.column_names)[:200]}")
     cells = table[column]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cellwatch.models.fusion.settings import EWAD
 from cellwatch.models.types import Level
 
 if TYPE_CHECKING:
@@ -101,7 +102,8 @@ def gather(pending: Pending, sources: tuple[str, ...]) -> Evidence:
     violations: dict[str, list[Violation]] = {}
     missing: list[str] = []
     absent: list[tuple[str, Bool, str]] = []
-    for source, parts in pending.parts.items():
+    # EWAD last: what a rule or a limit says of a feature is said first.
+    for source, parts in sorted(pending.parts.items(), key=lambda one: one[0] == EWAD):
         whole = len(parts) == 1 and parts[0].devices == devices and not parts[0].abstained
         if whole:
             screening[source], confidence[source] = parts[0].screening, parts[0].confidence.astype(float)

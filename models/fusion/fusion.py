@@ -1,8 +1,9 @@
 """Fusion of all verdicts on a window (DeepSense, section 3.3.4), for all its devices at once.
 
-L1 decides whether; only devices that L1 or the rules object to are voted on at L2 (category), and only those
-with a category at L3 (type, among the types of that category). A source or model that is late or abstains has
-no weight in any sum, and the verdict names it.
+L1 decides whether; only devices that L1, EWAD or the rules object to are voted on at L2 (category), and only
+those with a category at L3 (type, among the types of that category). A source or model that is late or
+abstains has no weight in any sum, and the verdict names it. EWAD learns what is normal from the same windows
+as the rules, so that the two agree is no proof: they BLOCK together only if a fit gave EWAD a weight.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from cellwatch.models.fusion.evidence import gather
 from cellwatch.models.fusion.limit_states import LIMITS
 from cellwatch.models.fusion.naming import Name, hint, names
 from cellwatch.models.fusion.pairing import Pairing
-from cellwatch.models.fusion.settings import FUSED, MODELS, FusionSettings
+from cellwatch.models.fusion.settings import EWAD, FUSED, MODELS, FusionSettings
 from cellwatch.models.types import Contribution, FusedVerdict, FusedWindow, Level, Screening
 
 if TYPE_CHECKING:
@@ -132,6 +133,7 @@ class Fusion:
         models = attack[:, _MODELS]
         silent = np.zeros(len(scores), np.uint8)
         rules, limits = evidence.screening.get(RULES, silent), evidence.screening.get(LIMITS, silent)
+        odd = evidence.screening.get(EWAD, silent) >= _SUSPICIOUS
         says = {RULES: rules >= _SUSPICIOUS, LIMITS: limits >= _SUSPICIOUS}
         objected = says[RULES] | says[LIMITS]
         certain = (rules == _BLOCK) | (limits == _BLOCK)
@@ -145,8 +147,8 @@ class Fusion:
         return _Judged(
             scores,
             np.where(spoke[:, _ALL], mean[:, _ALL], 0.0),
-            np.where(block, _BLOCK, np.where(objected | attack.any(axis=1), _SUSPICIOUS, _ALLOW)),
-            says | {s: attack[:, k] for s, k in layout.column.items()},
+            np.where(block, _BLOCK, np.where(objected | odd | attack.any(axis=1), _SUSPICIOUS, _ALLOW)),
+            says | {s: attack[:, k] for s, k in layout.column.items()} | {EWAD: odd},
             spoke[:, _MODELS] & (rules > 0) & (models != says[RULES]),
         )
 

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from cellwatch.models.types import F64, Level
 
 RULESENSE = "rulesense"  # the detector of the rules
+EWAD = "ewad"  # the source, and its detector
+# Who learnt from normal data alone knows no attack: it objects by itself, and moves no mean before a fit has
+# given it a weight.
+UNFITTED = {EWAD: 0.0}
 FUSED, MODELS = "L1/fused", "L1/models"  # calibrators of L1's mean with the rules and without them
 
 
@@ -25,7 +29,8 @@ class FusionSettings:
     budget_s: float = 0.25  # how long a window waits for a late source
     confirm_windows: int = 2  # windows in a row before BLOCK when the rules and the models agree
     confirm_alone: int = 4  # the same when the rules or the limits say BLOCK alone
-    weights: dict[str, float] = field(default_factory=dict)  # "XGB" or "L2/XGB" -> weight >= 0, 1 if absent
+    # "XGB" or "L2/XGB" -> weight >= 0; absent: 1, of EWAD 0
+    weights: dict[str, float] = field(default_factory=dict)
     vote: Literal["weighted", "posterior"] = "weighted"  # L2 and L3: weighted vote, or weighted posteriors
     calibration: Calibration = field(default_factory=Calibration)
 
@@ -37,6 +42,7 @@ class FusionSettings:
         """Weights (m,) of the detectors of one level."""
         found = self._weights.get((level, detectors))
         if found is None:
-            found = np.array([self.weights.get(f"L{level}/{d}", self.weights.get(d, 1.0)) for d in detectors])
+            known = {**UNFITTED, **self.weights}
+            found = np.array([known.get(f"L{level}/{d}", known.get(d, 1.0)) for d in detectors])
             self._weights[level, detectors] = found
         return found

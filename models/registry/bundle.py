@@ -24,7 +24,7 @@ from cellwatch.models.registry import shipped
 from cellwatch.models.registry.manifest import Manifest, version_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     import onnx
 
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.json"
 SIGNATURE = "signature.json"
-SUFFIXES = (".onnx", ".json")
 PACK = "files.zip"  # every other file in one, for a small bundle: LZMA, flat
 POINTER = "current.json"  # of a registry, see `registry`: no file of a bundle has this name
 MAX_BYTES = 64 << 20  # of one file
@@ -42,6 +41,24 @@ DOMAINS = {"", "ai.onnx", "ai.onnx.ml"}  # operators whose meaning the ONNX stan
 
 class BundleError(ValueError):
     """A bundle that must not be used; the text names the file and the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What may lie in a folder of this kind."""
+
+    manifest: str  # name of the file that vouches for the others
+    suffixes: tuple[str, ...]
+    outputs: frozenset[str]  # that every graph has
+    files_of: Callable[[bytes], Iterable[str]]  # names of the files that a manifest knows; ValueError
+
+
+MODELS = Kind(
+    MANIFEST,
+    (".onnx", ".json"),
+    frozenset({"probabilities"}),
+    lambda text: Manifest.from_json(text).files,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +83,25 @@ def write(
     BundleError if anything else stands there (see `check_target`). With `keys` the manifest is signed;
     without, it is good only where `shipped` lists it. `packed` puts all files into one.
     """
-    folder = folder.resolve()
     check_target(folder)
     manifest = replace(
         manifest, files={name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     )
     manifest.check()
-    for name, content in files.items():
-        check_name(name)
-        check_content(name, content)
     text = manifest.to_json()
-    body = {**({PACK: _packed(files)} if packed else files), MANIFEST: text}
+    write_files(folder, text, files, keys, MODELS, packed=packed)
+    return version_of(text)
+
+
+def write_files(
+    folder: Path, text: bytes, files: dict[str, bytes], keys: Keys | None, kind: Kind, *, packed: bool
+) -> None:
+    """Put a manifest's text and its files, checked, into `folder` in one step; signed with `keys`."""
+    folder = folder.resolve()
+    for name, content in files.items():
+        check_name(name, kind)
+        check_content(name, content, kind)
+    body = {**({PACK: pack_files(files)} if packed else files), kind.manifest: text}
     if keys is not None:
         body[SIGNATURE] = json.dumps({"algorithm": "ed25519", "signature": keys.sign(text)}).encode()
     temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")  # nobody else's
@@ -91,15 +116,15 @@ def write(
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    return version_of(text)
 
 
-def check_target(folder: Path) -> None:
+def check_target(folder: Path, kind: Kind | None = None) -> None:
     """BundleError unless `write` may put a bundle there: a new place, an empty folder, or an older bundle.
 
     A bundle that is to be replaced holds nothing but what its manifest knows: no file of anybody else is ever
     deleted. Ask before a long training.
     """
+    kind = kind or MODELS
     folder = folder.resolve()
     if not folder.exists():
         above = next(p for p in folder.parents if p.exists())
@@ -115,13 +140,13 @@ def check_target(folder: Path) -> None:
         return
     if POINTER in here or "versions" in here:
         raise BundleError(f"{folder}: holds a model registry; name a new folder")
-    if MANIFEST not in here:
+    if kind.manifest not in here:
         raise BundleError(f"{folder}: holds other things than models; name a new folder")
     try:
-        manifest = Manifest.from_json(_bytes(folder, MANIFEST))
+        known = set(kind.files_of(file_bytes(folder, kind.manifest)))
     except ValueError as error:
         raise BundleError(f"{folder}: not replaced, name a new folder ({error})") from None
-    strange = sorted(here - {MANIFEST, SIGNATURE, PACK} - manifest.files.keys())
+    strange = sorted(here - {kind.manifest, SIGNATURE, PACK} - known)
     strange += sorted(name for name in here - set(strange) if (folder / name).is_dir())
     if strange:
         raise BundleError(f"{folder}: not replaced: {strange[0]} is none of its models; name a new folder")
@@ -136,8 +161,8 @@ def read(
     site: str | None = None,
 ) -> Bundle:
     """The bundle in `folder`; BundleError if it is damaged, strange, untrusted or not for this cell."""
-    text = _bytes(folder, MANIFEST)
-    _check_trust(folder, text, keys)
+    text = file_bytes(folder, MANIFEST)
+    check_trust(folder, text, keys)
     try:
         manifest = Manifest.from_json(text)
     except ValueError as error:
@@ -152,49 +177,62 @@ def read(
         )
     if site is not None and manifest.site != site:
         raise BundleError(f"{folder}: the models are for the site {manifest.site!r}, the cell is {site!r}")
-    pack = _Pack(folder) if (folder / PACK).exists() else None
-    here = {p.name for p in folder.iterdir()} - {MANIFEST, SIGNATURE, PACK} | (
+    return Bundle(version_of(text), manifest, read_files(folder, manifest.files, MODELS))
+
+
+def read_files(folder: Path, digests: Mapping[str, str], kind: Kind) -> dict[str, bytes]:
+    """The files whose sha256 a trusted manifest names, each checked; nothing else may lie there."""
+    pack = Pack(folder) if (folder / PACK).exists() else None
+    here = {p.name for p in folder.iterdir()} - {kind.manifest, SIGNATURE, PACK} | (
         pack.names() if pack else set()
     )
-    strange = sorted(here - manifest.files.keys())
+    strange = sorted(here - digests.keys())
     if strange:
         raise BundleError(f"{folder / strange[0]}: the manifest does not know this file")
     files = {}
-    for name, digest in manifest.files.items():
-        check_name(name)
-        content = pack.read(name) if pack else _bytes(folder, name)
+    for name, digest in digests.items():
+        check_name(name, kind)
+        content = pack.read(name) if pack else file_bytes(folder, name)
         if hashlib.sha256(content).hexdigest() != digest:
             raise BundleError(
                 f"{folder / name}: sha256 does not fit the manifest: the file was changed or damaged"
             )
         try:
-            check_content(name, content)
+            check_content(name, content, kind)
         except BundleError as error:
             raise BundleError(f"{folder}: {error}") from None
         files[name] = content
-    return Bundle(version_of(text), manifest, files)
+    return files
 
 
-def check_name(name: str) -> None:
+def check_name(name: str, kind: Kind) -> None:
     """BundleError unless it names a file of a known kind in the bundle's own folder."""
     if (
         name != Path(name).name
         or name.startswith(".")
         or "\\" in name
-        or name in {MANIFEST, SIGNATURE, POINTER}
+        or name in {kind.manifest, SIGNATURE, POINTER}
     ):
         raise BundleError(f"{name!r}: not a plain file name")
-    if Path(name).suffix not in SUFFIXES:
-        raise BundleError(f"{name}: only {' and '.join(SUFFIXES)} files are let in")
+    if Path(name).suffix not in kind.suffixes:
+        raise BundleError(f"{name}: only {' and '.join(kind.suffixes)} files are let in")
 
 
-def check_content(name: str, content: bytes) -> None:
-    """BundleError unless the bytes are what the suffix says: a self-contained ONNX graph, or JSON."""
+def check_content(name: str, content: bytes, kind: Kind) -> None:
+    """BundleError unless the bytes are what the suffix says: an ONNX graph with weights, JSON, tensors."""
     if name.endswith(".json"):
         try:
             json.loads(content)
         except ValueError:
             raise BundleError(f"{name}: not JSON") from None
+        return
+    if name.endswith(".safetensors"):
+        from safetensors import SafetensorError, deserialize
+
+        try:
+            deserialize(content)  # type: ignore[no-untyped-call]
+        except SafetensorError:
+            raise BundleError(f"{name}: not a file of safetensors") from None
         return
     import onnx
     from google.protobuf.message import DecodeError
@@ -206,10 +244,9 @@ def check_content(name: str, content: bytes) -> None:
     foreign = {o.domain for o in model.opset_import} - DOMAINS
     if foreign or model.functions:
         raise BundleError(f"{name}: uses operators of its own ({', '.join(sorted(foreign)) or 'functions'})")
-    if not {"x"} == {i.name for i in model.graph.input} or "probabilities" not in {
-        o.name for o in model.graph.output
-    }:
-        raise BundleError(f"{name}: not a graph from x to probabilities")
+    given, gives = {i.name for i in model.graph.input}, {o.name for o in model.graph.output}
+    if given != {"x"} or not kind.outputs <= gives:
+        raise BundleError(f"{name}: not a graph from x to {', '.join(sorted(kind.outputs))}")
     if any(t.data_location == onnx.TensorProto.EXTERNAL for t in _tensors(model.graph)):
         raise BundleError(f"{name}: its weights lie outside the file")
 
@@ -226,13 +263,14 @@ def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
                     yield from _tensors(inner)
 
 
-def _check_trust(folder: Path, text: bytes, keys: Keys | None) -> None:
+def check_trust(folder: Path, text: bytes, keys: Keys | None) -> None:
+    """BundleError unless the release, or a trusted key, vouches for the text of a manifest."""
     if hashlib.sha256(text).hexdigest() in shipped.SHIPPED:
         return
     if not (folder / SIGNATURE).exists():
         raise BundleError(f"{folder}: not signed, and not one that came with this release")
     try:
-        signature = str(json.loads(_bytes(folder, SIGNATURE))["signature"])
+        signature = str(json.loads(file_bytes(folder, SIGNATURE))["signature"])
     except (ValueError, KeyError, TypeError):
         raise BundleError(f"{folder / SIGNATURE}: not a signature") from None
     try:
@@ -243,7 +281,7 @@ def _check_trust(folder: Path, text: bytes, keys: Keys | None) -> None:
         raise BundleError(f"{folder}: not signed by a key that this machine trusts, or changed since")
 
 
-def _packed(files: dict[str, bytes]) -> bytes:
+def pack_files(files: dict[str, bytes]) -> bytes:
     """One zip; the same files always give the same bytes."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_LZMA) as pack:
@@ -252,13 +290,13 @@ def _packed(files: dict[str, bytes]) -> bytes:
     return out.getvalue()
 
 
-class _Pack:
+class Pack:
     """The files of a packed bundle, unpacked in memory; a bomb is refused by the size it declares."""
 
     def __init__(self, folder: Path) -> None:
         self._place = folder / PACK
         try:
-            self._zip = zipfile.ZipFile(io.BytesIO(_bytes(folder, PACK)))
+            self._zip = zipfile.ZipFile(io.BytesIO(file_bytes(folder, PACK)))
         except BundleError:
             raise
         except Exception as error:  # zipfile meets strange bytes with errors of many kinds
@@ -280,7 +318,7 @@ class _Pack:
             raise BundleError(f"{self._place}: {name}: damaged ({error})") from None
 
 
-def _bytes(folder: Path, name: str) -> bytes:
+def file_bytes(folder: Path, name: str) -> bytes:
     """Content of a regular file; a link, a pipe or a giant is refused."""
     path = folder / name
     try:

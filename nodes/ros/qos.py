@@ -40,6 +40,7 @@ TOPICS = {
     "features": FEATURES,
     "verdicts/rules": VERDICTS,
     "verdicts/ensemble": VERDICTS,
+    "verdicts/ewad": VERDICTS,
     "verdicts/limits": VERDICTS,
     "verdicts/fused": VERDICTS,
     "attributions": VERDICTS,
