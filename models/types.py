@@ -6,7 +6,7 @@ ratios lie in 0..1; a high score means anomalous; a missing number is NaN, never
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from itertools import pairwise
@@ -450,19 +450,25 @@ class Incident:
 
 
 def abstention(
-    source: str, window: FeatureWindow, why: str, screening: Screening = Screening.UNKNOWN
+    source: str,
+    window: FeatureWindow,
+    why: str,
+    screening: Screening = Screening.UNKNOWN,
+    rows: Sequence[int] | None = None,
 ) -> Verdicts:
-    """Verdicts of a source that gives no score for `window`, with the reason."""
-    n = len(window.devices)
+    """Verdicts of a source without a score for `window`, or for the devices of `rows`; `why` says so."""
+    devices = window.devices if rows is None else tuple(window.devices[i] for i in rows)
+    n = len(devices)
     return Verdicts(
         source,
         window.window_id,
         window.end_ns,
         window.closed_ns,
-        window.devices,
+        devices,
         np.full(n, screening, np.uint8),
         np.zeros(n, np.float32),
         abstained=why,
+        partial=rows is not None,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from collections import deque
 from dataclasses import replace
@@ -108,8 +109,14 @@ def _train_ewad(run: CellRun, windows: Iterable[FeatureWindow], out: Path, conso
                 benign, places, site=run.site, keys=Keys(home() / "keys"),
                 progress=lambda share: bar.update(task, completed=share),
             )  # fmt: skip
-    except (ValueError, OSError) as error:
-        console.print(f"no EWAD was trained: {error}", style="yellow", markup=False, soft_wrap=True)
+    except Exception as error:  # the profile is learnt and in use: this stands beside it
+        text = f"no EWAD was trained: {' '.join(str(error).split()) or type(error).__name__}"
+        former = run.folder / "ewad"
+        if run.plant is None and former.exists():  # it knows the former baseline
+            shutil.rmtree(run.folder / "ewad.former", ignore_errors=True)
+            former.rename(run.folder / "ewad.former")
+            text += "; the former one is out of service"
+        console.print(text, style="yellow", markup=False, soft_wrap=True)
 
 
 def _learn(

@@ -263,15 +263,15 @@ class EnsembleNode(CellNode):
 
     def _verdicts(self, window, mine: list[int] | None) -> Verdicts:
         if self.now is None:
-            return abstention("ensemble", window, NO_MODEL)
+            return abstention("ensemble", window, NO_MODEL, rows=mine)
         if window.commissioning:
-            return abstention("ensemble", window, "commissioning")
+            return abstention("ensemble", window, "commissioning", rows=mine)
         try:
             verdicts = self.now.core.judge(window, mine)
         except ValueError as error:
             self.trouble = str(error)
             self.news("judge", self.trouble)
-            return abstention("ensemble", window, self.trouble)
+            return abstention("ensemble", window, self.trouble, rows=mine)
         self.trouble = ""
         self.scored += 1
         self._ask_why(verdicts)

@@ -63,7 +63,12 @@ def open_rows(
     if labelled and not label:
         raise DataError(f"{path}: say which column is the label: --label COLUMN")
     table = read_table(path)
-    y = labels_of(texts(table, label, path.name)).y if label else np.zeros(len(table), dtype=np.int64)
+    y = np.zeros(len(table), dtype=np.int64)
+    if label:
+        said = texts(table, label, path.name)
+        if empty := int((said == "").sum()):
+            raise DataError(f"{path}: column {label!r} has {empty} empty cells: every row needs a label")
+        y = labels_of(said).y
     if not (y == 0).any() or (labelled and not y.any()):
         raise DataError(f"{path}: column {label!r} needs normal rows" + labelled * " and others")
     columns, (x,) = encode([table], None, [*filter(None, (label, group, time))])

@@ -46,19 +46,20 @@ class EwadService:
     def judge(self, window: FeatureWindow, rows: Sequence[int] | None = None) -> Verdicts:
         """Its verdicts on the devices of `rows`, all if None."""
         if self._watch is None:
-            return abstention(EWAD, window, self.trouble)
+            return abstention(EWAD, window, self.trouble, rows=rows)
         if window.commissioning:
-            return abstention(EWAD, window, "commissioning")
+            return abstention(EWAD, window, "commissioning", rows=rows)
         if self._cost_s > self._budget_s:
             self._cost_s *= FADE
             self.late += 1
-            return abstention(EWAD, window, "no time")
+            self.trouble = f"no time within {self._budget_s:g} s: {self.late} windows left out"
+            return abstention(EWAD, window, "no time", rows=rows)
         begun = self._clock()
         try:
             verdicts = self._watch.judge(window, rows)
         except Exception as error:  # whatever fails in it: the others go on
             self.trouble = " ".join(str(error).split())[:300] or type(error).__name__
-            return abstention(EWAD, window, self.trouble)
+            return abstention(EWAD, window, self.trouble, rows=rows)
         self.trouble = ""
         self.scored += 1
         self._cost_s += SMOOTH * (self._clock() - begun - self._cost_s)

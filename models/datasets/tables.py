@@ -212,6 +212,9 @@ def times_of(table: pa.Table, column: str, whose: str) -> I64:
     if column not in table.column_names:
         raise DataError(f"{whose}: no column {column!r}; columns: {', '.join(table.column_names)[:200]}")
     cells = table[column]
+    empty = pc.sum(pc.is_null(cells, nan_is_null=True)).as_py()
+    if empty:
+        raise DataError(f"{whose}: column {column!r} has {empty} empty cells: every row needs a time")
     try:
         if pa.types.is_integer(cells.type) or pa.types.is_floating(cells.type):
             return np.asarray(cells.to_numpy() * 1e9).astype(np.int64)  # seconds since the epoch

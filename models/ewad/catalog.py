@@ -65,14 +65,16 @@ def ablation(data: str, protocol: str = "honest") -> dict[str, Make]:
     """
     settings = settings_for(data)
     bare = replace(settings, imputation="zero", scaling="none", outlier_z=float("inf"))
+    classic: dict[str, Make] = {
+        "RandomForest": supervised.random_forest,
+        "RandomForest with SMOTE": lambda seed: Balanced(supervised.random_forest, settings, seed),
+    }
     rows: dict[str, Make] = {
         "ewad": _aware(settings),
         "ewad with SMOTE": lambda seed: Balanced(_aware(settings), settings, seed),
         "ewad with SMOTE + WGAN-GP": lambda seed: Balanced(
             _aware(settings), settings, seed, by="SMOTE + WGAN-GP"
         ),
-        "RandomForest": supervised.random_forest,
-        "RandomForest with SMOTE": lambda seed: Balanced(supervised.random_forest, settings, seed),
         "ewad_unsupervised": _alone(settings),
         "no preprocessing": _alone(bare),
         "single WGAN-GP": _alone(single("WGAN-GP", settings)),
@@ -85,7 +87,7 @@ def ablation(data: str, protocol: str = "honest") -> dict[str, Make]:
         for kind in ("columns", "cluster", "random")
         if kind != settings.partition
     }
-    seen = {name: _seen(data, protocol, make) for name, make in rows.items()}
+    seen = {name: _seen(data, protocol, make) for name, make in rows.items()} | classic
     told = "strokes" if data in IMAGES else "places" if _in_time(data, protocol) else ""
     if not told:
         return seen

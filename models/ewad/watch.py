@@ -52,6 +52,11 @@ def recent_mean(score: F64, device: I64, window: I64) -> F64:
     return out
 
 
+def _of_numbers(x: F32, score: F64) -> F64:
+    """Scores (n,) of rows (n, f): a row without a single number has none."""
+    return np.where(np.isfinite(x).any(axis=1), score, np.nan)
+
+
 def attack_probability(p_value: F64, alpha: float) -> F64:
     """P(attack) behind a p-value: 0.5 at `alpha`, where an alarm begins, near 0 for ordinary windows.
 
@@ -114,11 +119,13 @@ class Watch:
             np.ones(n, bool),
         )
         if len(known):
-            said = self._served.judge(self._devices.centred(window.values[known], places[known]))
-            mean = self._mean(window.window_id, places[known], said.score)
-            p[known] = np.where(np.isfinite(said.score), self._quiet.p_value(mean), np.nan)
+            x = self._devices.centred(window.values[known], places[known])
+            said = self._served.judge(x)
+            score = _of_numbers(x, said.score)
+            mean = self._mean(window.window_id, places[known], score)
+            p[known] = np.where(np.isfinite(score), self._quiet.p_value(mean), np.nan)
             far[known], ordinary[known] = said.features, ~(said.p_value <= NOW)
-        odd = (p <= self.alpha) & ~ordinary
+        odd = (p < self.alpha) & ~ordinary
         screening = np.where(
             np.isnan(p), Screening.UNKNOWN, np.where(odd, Screening.SUSPICIOUS, Screening.ALLOW)
         )
@@ -157,17 +164,20 @@ class Watch:
         score, own = (
             np.concatenate([getattr(part, name) for part in parts]) for name in ("score", "p_value")
         )
+        score = _of_numbers(x, score)
         mean = recent_mean(np.nan_to_num(score), device, np.repeat(np.arange(w), len(known)))
         p[:, known] = np.where(np.isfinite(score), self._quiet.p_value(mean), np.nan).reshape(w, -1)
-        odd[:, known] = (p[:, known] <= self.alpha) & (own.reshape(w, -1) <= NOW)
+        odd[:, known] = (p[:, known] < self.alpha) & (own.reshape(w, -1) <= NOW)
         return p, odd
 
     def _mean(self, window_id: int, places: I64, score: F64) -> F64:
         """As `recent_mean`, window by window."""
-        before = self._recent if window_id == self._last_id + 1 else np.zeros_like(self._recent)
-        self._last_id = window_id
         now = np.zeros_like(self._recent)
-        now[places, :-1] = before[places, 1:]
+        if window_id == self._last_id:  # told again
+            now[places] = self._recent[places]
+        elif window_id == self._last_id + 1:
+            now[places, :-1] = self._recent[places, 1:]
+        self._last_id = window_id
         now[places, -1] = np.nan_to_num(score, posinf=0.0, neginf=0.0)
         self._recent = now
         mean: F64 = now[places].mean(axis=1)

@@ -116,7 +116,7 @@ def gather(pending: Pending, sources: tuple[str, ...]) -> Evidence:
                 at = at or {d: i for i, d in enumerate(devices)}
                 rows = np.array([at[d] for d in part.devices], int)
                 unheard[rows] = False
-                screening[source][rows] = part.screening
+                screening[source][rows] = np.maximum(screening[source][rows], part.screening)
                 if part.abstained:
                     text = f"{source}: {part.abstained}"
                     missing.append(text)

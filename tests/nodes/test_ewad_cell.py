@@ -127,6 +127,10 @@ def test_too_short_a_commissioning_trains_none_and_says_so(keys, tmp_path, capsy
     _train_ewad(run, windows(60, 1), tmp_path / "p.yaml", Console(stderr=True, width=200))
     assert "no EWAD was trained" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+    (tmp_path / "cell" / "ewad").mkdir(parents=True)  # of the former baseline
+    _train_ewad(run, windows(60, 1), tmp_path / "p.yaml", Console(stderr=True, width=200))
+    assert "the former one is out of service" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "cell").iterdir()] == ["ewad.former"]
 
 
 @pytest.mark.parametrize("plant", [None, "simulated"])

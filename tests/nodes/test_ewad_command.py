@@ -8,11 +8,13 @@ import re
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as arrow_csv
+import pyarrow.parquet as parquet
 import pytest
 import torch
 from typer.testing import CliRunner
 
 from cellwatch.models.datasets.labelled_rows import LabelledRows
+from cellwatch.models.datasets.tables import DataError
 from cellwatch.models.ewad import catalog
 from cellwatch.models.ewad.settings import EwadSettings
 from cellwatch.nodes import ewad_data, ewad_runs, ewad_tables
@@ -250,6 +252,31 @@ def test_mistakes_are_one_clear_line(given, options, says):
     done = cellwatch("ewad", "evaluate", *given, *options)
     assert done.exit_code == 2
     assert says in " ".join(done.output.split())
+
+
+@pytest.mark.parametrize("column", ["state", "at"])
+def test_a_row_without_label_or_time_is_refused(tmp_path, column):
+    columns = {"c0": [1.0, 2.0, 3.0], "state": ["normal", "worn", "normal"], "at": [0.0, 60.0, 120.0]}
+    columns[column][1] = None
+    path = tmp_path / "holes.parquet"
+    parquet.write_table(pa.table(columns), path)
+    with pytest.raises(DataError, match=f"'{column}' has 1 empty cells: every row needs a"):
+        ewad_data.open_rows(str(path), label="state", time="at")
+
+
+@pytest.mark.parametrize(("data", "protocol"), [("secom", "honest"), ("secom", "time"), ("mnist", "honest")])
+def test_a_name_is_the_same_method_in_every_table(data, protocol):
+    """Results are kept by name."""
+
+    def kinds(method):
+        inner = getattr(method, "_method", None)
+        return (type(method).__name__, *(kinds(inner) if inner is not None else ()))
+
+    first, second = catalog.methods(data, protocol), catalog.ablation(data, protocol)
+    shared = first.keys() & second.keys()
+    assert {"ewad", "RandomForest"} <= shared
+    for name in shared:
+        assert kinds(first[name](0)) == kinds(second[name](0))
 
 
 def test_time_is_needed_for_the_protocol_time(table, tmp_path):

@@ -186,3 +186,28 @@ def test_probability_is_a_half_at_the_threshold_and_falls_with_the_p_value():
     assert found[0] < 0.01
     # -e p ln p at p = 0.05 is 0.407: the bound that Sellke, Bayarri and Berger print in their table 1
     assert attack_probability(np.array([1.0]), 0.05)[0] == pytest.approx(0.407 / 1.407, abs=1e-3)
+
+
+def test_a_device_without_a_single_number_has_no_score(make, quiet_rows):
+    rows = quiet_rows[:2].copy()
+    rows[1] = np.nan
+    watch = make()
+    assert watch.judge(window(0, rows)).screening.tolist() == [Screening.ALLOW, Screening.UNKNOWN]
+    p, odd = watch.replay(rows[None], NAMES)
+    assert np.isnan(p).tolist() == [[False, True]]
+    assert not odd.any()
+
+
+def test_a_window_told_twice_costs_no_history(make, quiet_rows):
+    once, twice = make(), make()
+    for i in range(6):
+        wild = quiet_rows[2 * i : 2 * i + 2] * (3 if i > 2 else 1)
+        told = once.judge(window(i, wild)).confidence
+        twice.judge(window(i, wild))
+        np.testing.assert_array_equal(twice.judge(window(i, wild)).confidence, told)
+
+
+def test_a_budget_of_nothing_never_objects(make, quiet_rows):
+    watch = make(0.0)
+    for i in range(6):
+        assert watch.judge(window(i, quiet_rows[:2] * 1e6)).screening.tolist() == [Screening.ALLOW] * 2

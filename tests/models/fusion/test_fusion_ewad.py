@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -118,3 +120,19 @@ def test_one_that_is_late_or_abstains_is_named_and_changes_nothing():
 def test_a_cell_without_ewad_does_not_wait_for_it():
     window = fuse(Fusion(), rules(1), models(1, 0.1))
     assert window.missing == ()
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_replica_that_abstains_takes_back_no_alarm_of_another(first):
+    alarm = replace(ewad(1), partial=True)
+    empty = Verdicts(
+        "ewad", 1, 0, 0, ("HMI1",), np.zeros(1, np.uint8), np.zeros(1, np.float32), abstained="no time",
+        partial=True,
+    )  # fmt: skip
+    both = replace(
+        rules(1), devices=("PLC1", "HMI1"), levels=(), screening=np.full(2, Screening.ALLOW, np.uint8),
+        confidence=np.zeros(2, np.float32),
+    )  # fmt: skip
+    core = Fusion(FusionSettings(("rules", "ewad")))
+    window = fuse(core, both, *((alarm, empty) if first else (empty, alarm)))
+    assert [v.decision for v in window.verdicts] == [Screening.SUSPICIOUS, Screening.ALLOW]
