@@ -260,7 +260,8 @@ def _engine(name: str) -> Iterator[None]:
                 from ray.util.joblib import register_ray
 
                 stack.enter_context(ray.init(address=f"ray://{address}"))
-                register_ray()  # type: ignore[no-untyped-call]
+                register: Any = register_ray  # has no types, where it is installed
+                register()
         except ImportError:
             package = "distributed" if kind == "dask" else "ray"
             raise TrainingError(f"--engine {name}: install `{package}` first") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -67,8 +68,8 @@ def attack_probability(p_value: F64, alpha: float) -> F64:
 
 
 def _bayes_factor(p: F64) -> F64:
-    p = np.clip(p, 1e-300, 1.0 / np.e)
-    factor: F64 = -np.e * p * np.log(p)
+    p = np.clip(p, 1e-300, 1.0 / math.e)
+    factor: F64 = -math.e * p * np.log(p)
     return factor
 
 
