@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 import cellwatch
+from cellwatch.nodes.text_file import fill
 
 RELEASE = Path(cellwatch.__file__).parent / "config" / "models"
 TABLES = ("nsl_kdd", "ton_iot", "lemay", "datasense", "edge_iiotset", "ton_iot_network", "cic_iot2023")
@@ -126,17 +126,10 @@ def main() -> None:
         if given.write is None:
             print(f"## {name}\n\n{text}\n")
             continue
-        page = given.write.read_text(encoding="utf-8")
-        mark = re.escape(name)
-        page, n = re.subn(
-            rf"(<!-- {mark} -->\n).*?(<!-- end -->)",
-            lambda m, t=text: f"{m[1]}{t}\n{m[2]}",
-            page,
-            flags=re.DOTALL,
-        )
-        if n != 1:
-            raise SystemExit(f"{given.write}: no marks for {name}")
-        given.write.write_text(page, encoding="utf-8")
+        try:
+            fill(given.write, name, text)
+        except ValueError as error:
+            raise SystemExit(str(error)) from None
 
 
 if __name__ == "__main__":

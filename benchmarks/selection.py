@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import resource
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from cellwatch.models.selection.level import Chosen, Ensemble, exact_front
 from cellwatch.models.selection.ranking import WEIGHTS
 from cellwatch.models.selection.scores import Scores, parse
 from cellwatch.models.selection.subsets import count, top_k_means
+from cellwatch.nodes.text_file import fill
 
 TABLE = Path(cellwatch.__file__).parent / "config" / "selection" / "deepsense_table1.csv"
 SHOWN = 5
@@ -206,15 +206,10 @@ def main() -> None:
         if args.write is None:
             print(f"## {name}\n\n{text}\n")
             continue
-        page, n = re.subn(
-            rf"(<!-- {name} -->\n).*?(<!-- end -->)",
-            lambda m, t=text: f"{m[1]}{t}\n{m[2]}",
-            args.write.read_text(encoding="utf-8"),
-            flags=re.DOTALL,
-        )
-        if n != 1:
-            raise SystemExit(f"{args.write}: no marks for {name}")
-        args.write.write_text(page, encoding="utf-8")
+        try:
+            fill(args.write, name, text)
+        except ValueError as error:
+            raise SystemExit(str(error)) from None
 
 
 if __name__ == "__main__":

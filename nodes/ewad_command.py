@@ -148,6 +148,7 @@ def evaluate(
     from cellwatch.nodes.ewad_pictures import draw
     from cellwatch.nodes.ewad_runs import run
     from cellwatch.nodes.runner import home
+    from cellwatch.nodes.text_file import fill
 
     with _errors():
         chosen = _methods(Path(data).name, protocol, table, methods)
@@ -172,7 +173,7 @@ def evaluate(
         drawn = draw(found, results, pictures) if pictures is not None else []
         if write is not None:
             mark = " ".join([Path(data).name, protocol, *(["prequential"] if prequential else []), table])
-            tables.fill(write, mark, tables.markdown(found, _said()))
+            fill(write, mark, tables.markdown(found, _said()))
     if as_json:
         print_json(found | {"pictures": [str(path) for path in drawn]})
         return

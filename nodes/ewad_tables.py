@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -164,17 +162,3 @@ def _cell(row: Mapping[str, Any], name: str, *, spread: bool) -> str:
         return f"{value:.1f}"
     deviation = row.get(f"{name}_std")
     return f"{value:.3f}" + (f" ± {deviation:.3f}" if spread and name in RANKING and deviation else "")
-
-
-def fill(page: Path, mark: str, text: str) -> None:
-    """Put a text between `<!-- mark -->` and `<!-- end -->` of a page. ValueError if it has no such marks."""
-    whole = page.read_text(encoding="utf-8")
-    whole, n = re.subn(
-        rf"(<!-- {re.escape(mark)} -->\n).*?(<!-- end -->)",
-        lambda m: f"{m[1]}{text}\n{m[2]}",
-        whole,
-        flags=re.DOTALL,
-    )
-    if n != 1:
-        raise ValueError(f"{page}: no marks <!-- {mark} --> ... <!-- end -->")
-    page.write_text(whole, encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 
@@ -13,3 +14,17 @@ def read_text(path: Path) -> str:
         raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not a text file (byte {error.start} is not UTF-8)") from None
+
+
+def fill(page: Path, mark: str, text: str) -> None:
+    """Put a text between `<!-- mark -->` and `<!-- end -->` of a page. ValueError if it has no such marks."""
+    whole = page.read_text(encoding="utf-8")
+    whole, n = re.subn(
+        rf"(<!-- {re.escape(mark)} -->\n).*?(<!-- end -->)",
+        lambda m: f"{m[1]}{text}\n{m[2]}",
+        whole,
+        flags=re.DOTALL,
+    )
+    if n != 1:
+        raise ValueError(f"{page}: no marks <!-- {mark} --> ... <!-- end -->")
+    page.write_text(whole, encoding="utf-8")

@@ -18,13 +18,13 @@ import stat
 import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 from cellwatch.models.registry import shipped
 from cellwatch.models.registry.manifest import Manifest, version_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     import onnx
 
@@ -43,21 +43,42 @@ class BundleError(ValueError):
     """A bundle that must not be used; the text names the file and the reason."""
 
 
+class Stated(Protocol):
+    """What every manifest states: a dataclass whose text vouches for the files."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def site(self) -> str: ...
+    @property
+    def schema_id(self) -> str: ...
+    @property
+    def window_s(self) -> float: ...
+    @property
+    def files(self) -> dict[str, str]: ...
+    def to_json(self) -> bytes: ...
+
+
+M = TypeVar("M", bound=Stated)
+
+
 @dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(Generic[M]):
     """What may lie in a folder of this kind."""
 
     manifest: str  # name of the file that vouches for the others
     suffixes: tuple[str, ...]
     outputs: frozenset[str]  # that every graph has
-    files_of: Callable[[bytes], Iterable[str]]  # names of the files that a manifest knows; ValueError
+    parse: Callable[[bytes], M]  # the text of a manifest; ValueError
+    says: tuple[str, str, str]  # how a refusal begins: who has a schema, knows windows, is for a site
 
 
 MODELS = Kind(
     MANIFEST,
     (".onnx", ".json"),
     frozenset({"probabilities"}),
-    lambda text: Manifest.from_json(text).files,
+    Manifest.from_json,
+    ("the models have", "the models know", "the models are"),
 )
 
 
@@ -83,20 +104,18 @@ def write(
     BundleError if anything else stands there (see `check_target`). With `keys` the manifest is signed;
     without, it is good only where `shipped` lists it. `packed` puts all files into one.
     """
-    check_target(folder)
-    manifest = replace(
+    return write_as(MODELS, folder, manifest, files, keys, packed=packed)
+
+
+def write_as(
+    kind: Kind[M], folder: Path, manifest: M, files: dict[str, bytes], keys: Keys | None, *, packed: bool
+) -> str:
+    """As `write`, a bundle of any kind."""
+    check_target(folder, kind)
+    text = replace(
         manifest, files={name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-    )
-    manifest.check()
-    text = manifest.to_json()
-    write_files(folder, text, files, keys, MODELS, packed=packed)
-    return version_of(text)
-
-
-def write_files(
-    folder: Path, text: bytes, files: dict[str, bytes], keys: Keys | None, kind: Kind, *, packed: bool
-) -> None:
-    """Put a manifest's text and its files, checked, into `folder` in one step; signed with `keys`."""
+    ).to_json()
+    kind.parse(text)
     folder = folder.resolve()
     for name, content in files.items():
         check_name(name, kind)
@@ -116,9 +135,10 @@ def write_files(
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+    return version_of(text)
 
 
-def check_target(folder: Path, kind: Kind | None = None) -> None:
+def check_target(folder: Path, kind: Kind[Any] | None = None) -> None:
     """BundleError unless `write` may put a bundle there: a new place, an empty folder, or an older bundle.
 
     A bundle that is to be replaced holds nothing but what its manifest knows: no file of anybody else is ever
@@ -143,7 +163,7 @@ def check_target(folder: Path, kind: Kind | None = None) -> None:
     if kind.manifest not in here:
         raise BundleError(f"{folder}: holds other things than models; name a new folder")
     try:
-        known = set(kind.files_of(file_bytes(folder, kind.manifest)))
+        known = kind.parse(file_bytes(folder, kind.manifest)).files.keys()
     except ValueError as error:
         raise BundleError(f"{folder}: not replaced, name a new folder ({error})") from None
     strange = sorted(here - {kind.manifest, SIGNATURE, PACK} - known)
@@ -161,26 +181,39 @@ def read(
     site: str | None = None,
 ) -> Bundle:
     """The bundle in `folder`; BundleError if it is damaged, strange, untrusted or not for this cell."""
-    text = file_bytes(folder, MANIFEST)
+    return Bundle(*read_as(MODELS, folder, keys, schema_id, window_s, site))
+
+
+def read_as(
+    kind: Kind[M],
+    folder: Path,
+    keys: Keys | None,
+    schema_id: str | None,
+    window_s: float | None,
+    site: str | None,
+) -> tuple[str, M, dict[str, bytes]]:
+    """As `read`, a bundle of any kind: version, manifest, files."""
+    text = file_bytes(folder, kind.manifest)
     check_trust(folder, text, keys)
     try:
-        manifest = Manifest.from_json(text)
+        manifest = kind.parse(text)
     except ValueError as error:
-        raise BundleError(f"{folder / MANIFEST}: {error}") from None
+        raise BundleError(f"{folder / kind.manifest}: {error}") from None
+    have, know, are = kind.says
     if schema_id is not None and manifest.schema_id != schema_id:
         raise BundleError(
-            f"{folder}: the models have schema {manifest.schema_id}, the cell {schema_id}: train anew"
+            f"{folder}: {have} schema {manifest.schema_id or 'none'}, the cell {schema_id}: train anew"
         )
     if window_s is not None and manifest.window_s != window_s:
         raise BundleError(
-            f"{folder}: the models know windows of {manifest.window_s:g} s, the cell's have {window_s:g} s"
+            f"{folder}: {know} windows of {manifest.window_s:g} s, the cell's have {window_s:g} s"
         )
     if site is not None and manifest.site != site:
-        raise BundleError(f"{folder}: the models are for the site {manifest.site!r}, the cell is {site!r}")
-    return Bundle(version_of(text), manifest, read_files(folder, manifest.files, MODELS))
+        raise BundleError(f"{folder}: {are} for the site {manifest.site!r}, the cell is {site!r}")
+    return version_of(text), manifest, read_files(folder, manifest.files, kind)
 
 
-def read_files(folder: Path, digests: Mapping[str, str], kind: Kind) -> dict[str, bytes]:
+def read_files(folder: Path, digests: Mapping[str, str], kind: Kind[Any]) -> dict[str, bytes]:
     """The files whose sha256 a trusted manifest names, each checked; nothing else may lie there."""
     pack = Pack(folder) if (folder / PACK).exists() else None
     here = {p.name for p in folder.iterdir()} - {kind.manifest, SIGNATURE, PACK} | (
@@ -205,7 +238,7 @@ def read_files(folder: Path, digests: Mapping[str, str], kind: Kind) -> dict[str
     return files
 
 
-def check_name(name: str, kind: Kind) -> None:
+def check_name(name: str, kind: Kind[Any]) -> None:
     """BundleError unless it names a file of a known kind in the bundle's own folder."""
     if (
         name != Path(name).name
@@ -218,7 +251,7 @@ def check_name(name: str, kind: Kind) -> None:
         raise BundleError(f"{name}: only {' and '.join(kind.suffixes)} files are let in")
 
 
-def check_content(name: str, content: bytes, kind: Kind) -> None:
+def check_content(name: str, content: bytes, kind: Kind[Any]) -> None:
     """BundleError unless the bytes are what the suffix says: an ONNX graph with weights, JSON, tensors."""
     if name.endswith(".json"):
         try:

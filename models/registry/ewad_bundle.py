@@ -10,14 +10,12 @@ cell.json, devices.safetensors   of a cell: its devices, and the scores of quiet
 
 from __future__ import annotations
 
-import hashlib
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from cellwatch.models.registry import bundle
-from cellwatch.models.registry.bundle import BundleError, Kind
-from cellwatch.models.registry.manifest import version_of
+from cellwatch.models.registry.bundle import Kind
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,7 +64,8 @@ KIND = Kind(
     MANIFEST,
     (".onnx", ".json", ".safetensors"),
     frozenset({"score", "p_value", "parts", "features"}),
-    lambda text: EwadManifest.from_json(text).files,
+    EwadManifest.from_json,
+    ("the EWAD has", "the EWAD knows", "the EWAD is"),
 )
 
 
@@ -93,14 +92,7 @@ def write(
     packed: bool = False,
 ) -> str:
     """Write `folder`, whole or not at all, in place of an older EWAD; returns the version."""
-    check_target(folder)
-    manifest = replace(
-        manifest, files={name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-    )
-    text = manifest.to_json()
-    EwadManifest.from_json(text)
-    bundle.write_files(folder, text, files, keys, KIND, packed=packed)
-    return version_of(text)
+    return bundle.write_as(KIND, folder, manifest, files, keys, packed=packed)
 
 
 def read(
@@ -112,20 +104,4 @@ def read(
     site: str | None = None,
 ) -> EwadBundle:
     """The EWAD in `folder`; BundleError if it is damaged, strange, untrusted or not for this cell."""
-    text = bundle.file_bytes(folder, MANIFEST)
-    bundle.check_trust(folder, text, keys)
-    try:
-        manifest = EwadManifest.from_json(text)
-    except ValueError as error:
-        raise BundleError(f"{folder / MANIFEST}: {error}") from None
-    if schema_id is not None and manifest.schema_id != schema_id:
-        raise BundleError(
-            f"{folder}: the EWAD has schema {manifest.schema_id or 'none'}, the cell {schema_id}: train anew"
-        )
-    if window_s is not None and manifest.window_s != window_s:
-        raise BundleError(
-            f"{folder}: the EWAD knows windows of {manifest.window_s:g} s, the cell's have {window_s:g} s"
-        )
-    if site is not None and manifest.site != site:
-        raise BundleError(f"{folder}: the EWAD is for the site {manifest.site!r}, the cell is {site!r}")
-    return EwadBundle(version_of(text), manifest, bundle.read_files(folder, manifest.files, KIND))
+    return EwadBundle(*bundle.read_as(KIND, folder, keys, schema_id, window_s, site))
