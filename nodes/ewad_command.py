@@ -159,7 +159,7 @@ def evaluate(
         with _bar(err) as tick:
             results = run(
                 cut.folds, cut.count, chosen, opened.columns, (cache or home() / "datasets") / "ewad",
-                protocol=protocol, seeds=range(seeds), noises=noises, told=tick,
+                seeds=range(seeds), noises=noises, told=tick,
             )  # fmt: skip
         found = {
             "data": Path(data).name, "about": opened.about, "fingerprint": opened.fingerprint, "table": table,
@@ -276,16 +276,22 @@ def _methods(data: str, protocol: str, table: Table, text: str) -> dict[str, Mak
 def _noises(sigma: str, snr: str) -> list[Noise]:
     from cellwatch.models.ewad.noise import Noise
 
-    return [Noise("sigma", v) for v in _numbers("--sigma", sigma) if v > 0] + [
-        Noise("snr_db", v) for v in _numbers("--snr", snr)
-    ]
+    sigmas = _numbers("--sigma", sigma)
+    if any(v < 0 for v in sigmas):
+        raise ValueError(f"--sigma {sigma}: shares of a range, from 0")
+    return [Noise("sigma", v) for v in sigmas if v > 0] + [Noise("snr_db", v) for v in _numbers("--snr", snr)]
 
 
 def _numbers(option: str, text: str) -> list[float]:
+    import math
+
     try:
-        return [float(part) for part in text.split(",") if part.strip()]
+        found = [float(part) for part in text.split(",") if part.strip()]
     except ValueError:
-        raise ValueError(f"{option} {text}: numbers, separated by commas") from None
+        found = [math.nan]
+    if not all(map(math.isfinite, found)):
+        raise ValueError(f"{option} {text}: numbers, separated by commas")
+    return found
 
 
 def _digits(text: str, data: str) -> tuple[int, ...]:
@@ -295,8 +301,9 @@ def _digits(text: str, data: str) -> tuple[int, ...]:
         return DIGITS
     if data != "mnist":
         raise ValueError("--digits goes with --data mnist")
-    found = tuple(int(part) for part in _numbers("--digits", text))
-    if not {*found} <= {*DIGITS}:
+    numbers = _numbers("--digits", text)
+    found = tuple(int(v) for v in numbers)
+    if not numbers or not {*numbers} <= {*DIGITS} or len({*found}) < len(found):
         raise ValueError(f"--digits {text}: 0 to 9, separated by commas")
     return found
 

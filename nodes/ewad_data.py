@@ -69,8 +69,8 @@ def open_rows(
         if empty := int((said == "").sum()):
             raise DataError(f"{path}: column {label!r} has {empty} empty cells: every row needs a label")
         y = labels_of(said).y
-    if not (y == 0).any() or (labelled and not y.any()):
-        raise DataError(f"{path}: column {label!r} needs normal rows" + labelled * " and others")
+    if labelled and len({*np.minimum(y, 1).tolist()}) < 2:
+        raise DataError(f"{path}: column {label!r} needs normal rows and others")
     columns, (x,) = encode([table], None, [*filter(None, (label, group, time))])
     return LabelledRows(
         path.name,
@@ -99,6 +99,9 @@ def splits(
         found = _shuffled(data, protocol, limits, seed, prequential)
     count = min(found.count, limits.folds or found.count)
     folds = (thin(fold, limits.rows) if limits.rows else fold for fold in islice(found.folds, count))
+    if protocol == "balanced":
+        about = f"{found.about}; test rows of the larger class drawn to as many as of the smaller"
+        found, folds = replace(found, about=about), protocols.balanced(folds, seed=seed)
     return replace(found, folds=folds, count=count)
 
 
@@ -143,15 +146,9 @@ def _shuffled(data: LabelledRows, protocol: str, limits: Limits, seed: int, preq
             return Splits(folds, FOLDS, f"SMOTE on all rows, then {FOLDS} stratified folds: INVALID")
         folds = protocols.honest(data.x, data.y, group, seed=seed)
         said = f"{FOLDS} stratified, shuffled folds" + (" of whole groups" if group is not None else "")
-        if protocol == "balanced":
-            return Splits(
-                protocols.balanced(folds, seed=seed),
-                FOLDS,
-                f"{said}; normal test rows drawn to as many as anomalies",
-            )
     except ValueError as error:
         raise DataError(f"{data.name}: {error}") from None
-    return Splits(folds, FOLDS, f"{said}, natural share of anomalies")
+    return Splits(folds, FOLDS, said + (", natural share of anomalies" if protocol == "honest" else ""))
 
 
 def _digits(data: LabelledRows, protocol: str, limits: Limits, seed: int) -> Splits:
@@ -181,12 +178,6 @@ def _digits(data: LabelledRows, protocol: str, limits: Limits, seed: int) -> Spl
             "each digit normal in turn; SMOTE on all images, then one fifth judged: INVALID",
         )
     said = "each digit normal in turn: its training images learnt from, the 10,000 test images judged"
-    if protocol == "balanced":
-        return Splits(
-            protocols.balanced(folds(), seed=seed),
-            len(limits.digits),
-            f"{said}, anomalies drawn to as many as normal ones",
-        )
     return Splits(folds(), len(limits.digits), said)
 
 
@@ -205,7 +196,4 @@ def _runs(data: LabelledRows, protocol: str, seed: int) -> Splits:
     said = (
         f"the first {skab.TRAINING_ROWS} rows of each run learnt from unlabelled, the rest judged, all pooled"
     )
-    if protocol == "balanced":
-        said += ", normal test rows drawn to as many as anomalies"
-        return Splits(protocols.balanced(folds(), seed=seed), len(names), said, pooled=True)
     return Splits(folds(), len(names), said, pooled=True)

@@ -9,7 +9,7 @@ import time
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,15 @@ from cellwatch.models.datasets.dataset import digest
 from cellwatch.models.ewad.catalog import CLASSIC, Make
 from cellwatch.models.ewad.noise import Noise
 from cellwatch.models.ewad.protocols import Fold
-from cellwatch.models.types import F64, Bool
+from cellwatch.models.types import F64, I64, Bool
 from cellwatch.nodes.sources import code_digest, write_whole
 from cellwatch.nodes.trainer import versions
 
 CLEAN = ""  # name of the scores of rows without added noise
-CODE = ("models/ewad", "models/evaluation")
+CODE = ("models/ewad", "models/evaluation/anomalies.py")
 CLASSIC_CODE = (
-    "models/ewad/baselines", "models/ewad/preprocessing.py", "models/ewad/settings.py", "models/evaluation",
+    "models/ewad/baselines", "models/ewad/preprocessing.py", "models/ewad/settings.py",
+    "models/ewad/noise.py", "models/evaluation/anomalies.py",
 )  # fmt: skip
 Told = Callable[[str, int, int], None]  # what was finished, done, of how many
 
@@ -46,6 +47,10 @@ class Result:
     report: Mapping[str, Any]  # of an EWAD's training; {} for others
     why: str = ""  # why there is no result: the method cannot learn from this fold
 
+    def take(self, places: I64) -> Result:
+        """Some of the rows."""
+        return replace(self, y=self.y[places], scores={k: v[places] for k, v in self.scores.items()})
+
 
 def run(
     folds: Iterator[Fold],
@@ -54,7 +59,6 @@ def run(
     columns: tuple[str, ...],
     cache: Path,
     *,
-    protocol: str,
     seeds: Sequence[int] = (0,),
     noises: Sequence[Noise] = (),
     told: Told = lambda *_: None,
@@ -68,12 +72,12 @@ def run(
         for name, make in methods.items():
             for seed in seeds:
                 told(f"{name}, {fold.name}", len(found), total)
-                path = cache / f"{_key(place, protocol, fold, name, seed, noises, columns)}.npz"
+                path = cache / f"{_key(place, fold, name, seed, noises, columns)}.npz"
                 made = _kept(path)
                 if made is None:
                     made = judge(name, make, fold, columns, seed, noises)
                     write_whole(path, _bytes(made))
-                found.append(made)
+                found.append(made if fold.counted is None else made.take(fold.counted))
     told("judged", total, total)
     return found
 
@@ -104,7 +108,6 @@ def judge(
 
 def _key(
     place: str,
-    protocol: str,
     fold: Fold,
     name: str,
     seed: int,
@@ -113,7 +116,7 @@ def _key(
 ) -> str:
     made_with = {library: v for library, v in versions().items() if library != "cellwatch"}
     code = code_digest(*(CLASSIC_CODE if name in CLASSIC else CODE))
-    said = [place, protocol, fold.labelled, name, seed, [str(n) for n in noises], columns, code, made_with]
+    said = [place, fold.labelled, name, seed, [str(n) for n in noises], columns, code, made_with]
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:24]
 
 

@@ -16,14 +16,20 @@ from cellwatch.models.types import F32, I64
 
 
 def aligned(rows: LabelledRows, columns: Sequence[str]) -> F32:
-    """The rows in the columns of a model (n, f); a column that they lack is missing. DataError if all are."""
+    """The rows in the columns of a model (n, f); a column that they lack is missing. DataError if all are.
+
+    A word that a column of words (`column=word`) never holds is not missing: no row has it.
+    """
     place = {name: i for i, name in enumerate(rows.columns)}
+    of_words = {name.partition("=")[0] for name in rows.columns if "=" in name}
     if not place.keys() & {*columns}:
         raise DataError(f"{rows.name}: none of the model's columns ({', '.join(columns)[:200]})")
     x = np.full((len(rows), len(columns)), np.nan, dtype=np.float32)
     for j, name in enumerate(columns):
         if name in place:
             x[:, j] = rows.x[:, place[name]]
+        elif "=" in name and name.partition("=")[0] in of_words:
+            x[:, j] = 0.0
     return x
 
 

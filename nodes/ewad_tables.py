@@ -33,13 +33,18 @@ SHOWN_SIZES = {"training_mb": "memory, MB", "model_mb": "model, MB"}
 def rows(results: Sequence[Result], *, pooled: bool, noise: str = CLEAN) -> list[dict[str, Any]]:
     """One row a method, in their order: mean and standard deviation over folds and seeds.
 
+    `of` says of how many runs, where the method could not learn from all of them.
+
     `pooled`: what is called is counted over the rows of all folds of a seed, as SKAB's publishers do.
     """
     out = []
     for name in dict.fromkeys(r.method for r in results):
-        mine = [r for r in results if r.method == name and not r.why]
+        every = [r for r in results if r.method == name]
+        mine = [r for r in every if not r.why]
         if mine:
             out.append({"method": name} | _figures(mine, pooled, noise))
+            if len(mine) < len(every):
+                out[-1]["of"] = f"{len(mine)} of {len(every)} runs"
     return out
 
 
@@ -155,6 +160,8 @@ def _cell(row: Mapping[str, Any], name: str, *, spread: bool) -> str:
     if value is None or value != value:  # noqa: PLR0124 - NaN
         return ""
     if isinstance(value, str):
+        if name == "method" and "of" in row:
+            value += f" ({row['of']})"
         return f"**{value}**" if value == "ewad" else value
     if name == "ms_per_sample":
         return f"{value:.4f}"

@@ -31,6 +31,7 @@ class Calibration:
     @classmethod
     def fit(cls, scores: F64) -> Self:
         """From the scores (m,) of normal rows that nothing was trained on, m at least 2."""
+        scores = scores.astype(np.float32).astype(np.float64)  # as the knots: a tie with one is not beyond it
         knots = np.unique(np.quantile(scores, np.linspace(0, BODY, KNOTS)).astype(np.float32))
         shares = (1 + (scores[:, None] >= knots).sum(axis=0)) / (len(scores) + 1)
         over = scores[scores > knots[-1]] - knots[-1]

@@ -43,14 +43,16 @@ class QuietRows:
 
     @classmethod
     def of(cls, windows: Iterable[FeatureWindow]) -> Self:
-        """The rows of windows as they came. ValueError without any."""
+        """The rows of windows as they came, also where the clock was set back. ValueError without any."""
         held = [w for w in windows if len(w.devices)]
         if not held:
             raise ValueError("no benign window to train an EWAD from")
+        steps = np.diff([w.window_id for w in held], prepend=held[0].window_id - 1)
+        number = np.cumsum(np.where(steps == 1, 1, 2))
         return cls(
             np.concatenate([w.values for w in held]),
             [device for w in held for device in w.devices],
-            np.repeat([w.window_id for w in held], [len(w.devices) for w in held]).astype(np.int64),
+            np.repeat(number, [len(w.devices) for w in held]).astype(np.int64),
         )
 
     def where(self, keep: Bool) -> QuietRows:

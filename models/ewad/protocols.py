@@ -36,6 +36,7 @@ class Fold:
     train: I64  # rows in their order
     test: I64
     labelled: bool = True  # training may see the labels of its rows
+    counted: I64 | None = None  # places in `test` of the rows whose scores count; None: all
 
     def train_y(self) -> Bool | None:
         """Labels of the training rows; None where there are none."""
@@ -85,14 +86,18 @@ def prequential(
 
 
 def balanced(folds: Iterable[Fold], *, seed: int = 0) -> Iterator[Fold]:
-    """The same folds, of whose test rows the larger class is thinned to the size of the smaller."""
+    """The same folds, of whose test rows the larger class is thinned to the size of the smaller.
+
+    ValueError for a fold with no test row of one class.
+    """
     rng = np.random.default_rng(seed)
     for fold in folds:
         truth = fold.y[fold.test]
-        sides = [fold.test[truth], fold.test[~truth]]
+        sides = [np.flatnonzero(truth), np.flatnonzero(~truth)]
         least = min(map(len, sides))
-        kept = [np.sort(rng.choice(side, least, replace=False)) for side in sides]
-        yield replace(fold, test=np.concatenate(kept))
+        if not least:
+            raise ValueError(f"{fold.name}: {truth.sum()} anomalies among {len(truth)} test rows: no balance")
+        yield replace(fold, counted=np.sort(np.concatenate([rng.choice(s, least, replace=False) for s in sides])))
 
 
 def leaky(x: F32, y: Bool, *, folds: int = FOLDS, seed: int = 0) -> Iterator[Fold]:

@@ -121,7 +121,7 @@ def test_a_broken_cache_file_is_made_anew(given, tmp_path):
     [
         (("--protocol", "time"), 1, "first 70 %"),
         (("--protocol", "time", "--prequential"), 5, "labelled a day before"),
-        (("--protocol", "balanced"), 5, "as many as anomalies"),
+        (("--protocol", "balanced"), 5, "as many as of the smaller"),
         (("--protocol", "leaky"), 5, "INVALID"),
         (("--group", "machine"), 5, "whole groups"),
     ],

@@ -67,11 +67,20 @@ def test_prequential_labels_come_late(rows):
 def test_balanced_tests_hold_as_many_anomalies_and_real_rows_only(rows):
     x, y = rows
     for fold, before in zip(protocols.balanced(protocols.honest(x, y)), protocols.honest(x, y), strict=True):
-        assert y[fold.test].mean() == 0.5
-        assert {*fold.test.tolist()} <= {*before.test.tolist()}
-        assert len({*fold.test.tolist()}) == len(fold.test)
+        counted = fold.test[fold.counted]
+        assert y[counted].mean() == 0.5
+        assert y[counted].sum() == y[before.test].sum()
+        assert len({*counted.tolist()}) == len(counted)
+        assert fold.test.tolist() == before.test.tolist()
         assert fold.train.tolist() == before.train.tolist()
         assert fold.x is x
+
+
+def test_no_balance_without_one_class(rows):
+    x, y = rows
+    fold = Fold("fold 1", x, y, np.flatnonzero(y), np.flatnonzero(~y))
+    with pytest.raises(ValueError, match="fold 1: 0 anomalies among"):
+        next(protocols.balanced([fold]))
 
 
 def nearest_neighbour(fold: Fold) -> float:
