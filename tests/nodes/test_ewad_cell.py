@@ -149,6 +149,13 @@ def test_commissioning_trains_one_beside_the_profile_and_a_real_cell_keeps_it(tm
     assert found == (str(run.folder / "ewad") if plant is None else "")
 
 
+def test_a_clock_set_back_mixes_no_windows():
+    held = windows(5, 1)
+    rows = QuietRows.of([*held[:3], *held[1:]])
+    numbers = rows.window[:: len(held[0].devices)]
+    assert np.diff(numbers).tolist() == [1, 1, 2, 1, 1, 1]
+
+
 def test_columns_of_one_measurement_go_together():
     groups = dict(zip(SCHEMA.names, groups_of(SCHEMA.names), strict=True))
     assert groups["network_packet-size_avg"] == groups["network_packet-size_max"]

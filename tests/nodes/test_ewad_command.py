@@ -17,9 +17,10 @@ from cellwatch.models.datasets.labelled_rows import LabelledRows
 from cellwatch.models.datasets.tables import DataError
 from cellwatch.models.ewad import catalog
 from cellwatch.models.ewad.settings import EwadSettings
-from cellwatch.nodes import ewad_data, ewad_runs, ewad_tables
+from cellwatch.nodes import ewad_command, ewad_data, ewad_runs, ewad_tables
 from cellwatch.nodes.cli import app
 from cellwatch.nodes.ewad_data import Limits, splits
+from cellwatch.nodes.ewad_scores import aligned
 
 CHEAP = "KMeans,DecisionTree"
 FIGURES = {
@@ -219,6 +220,37 @@ def test_pooled_figures_count_rows_not_folds():
     assert pooled["auc"] == mean["auc"] == pytest.approx((1 + 0.5) / 2)
 
 
+def test_a_method_that_fails_on_some_folds_says_on_how_many():
+    scores = {ewad_runs.CLEAN: np.array([0.0, 1.0])}
+    y = np.array([False, True])
+    results = [
+        ewad_runs.Result("m", "a", 0, y, scores, 0.5, 1.0, 1.0, {}),
+        ewad_runs.Result("m", "b", 0, y, {ewad_runs.CLEAN: np.full(2, np.nan)}, 0.0, 0.0, 0.0, {}, "too few"),
+    ]
+    (row,) = ewad_tables.rows(results, pooled=False)
+    assert row["of"] == "1 of 2 runs"
+    found = {"pooled": False, "table": "methods", "rows": [row]}
+    assert ewad_tables.cells(found)[1][0][0] == "m (1 of 2 runs)"
+    assert [one["fold"] for one in ewad_tables.skipped(results)] == ["b"]
+
+
+def test_balanced_folds_are_cut_from_what_honest_ones_learnt(given, monkeypatch):
+    whole = answer(*given, "--methods", "KMeans")
+    monkeypatch.setattr(ewad_runs, "judge", lambda *_: pytest.fail("learnt again"))
+    balanced = answer(*given, "--methods", "KMeans", "--protocol", "balanced")
+    assert balanced["counts"]["anomalies"] == whole["counts"]["anomalies"]
+    assert balanced["counts"]["test rows"] == 2 * whole["counts"]["anomalies"]
+
+
+def test_a_word_that_scored_rows_lack_is_not_missing():
+    rows = LabelledRows(
+        "t", "t", ("c0", "mode=auto"), np.array([[1, 1], [2, 0]], np.float32), np.zeros(2, np.int64), np.full(2, "")
+    )
+    x = aligned(rows, ("c0", "mode=auto", "mode=manual", "c1", "line=a"))
+    assert x[:, :3].tolist() == [[1, 1, 0], [2, 0, 0]]
+    assert np.isnan(x[:, 3:]).all()
+
+
 def test_a_method_that_cannot_learn_is_named(monkeypatch, tmp_path):
     rng = np.random.default_rng(0)
     rows = LabelledRows(
@@ -246,12 +278,20 @@ def test_a_method_that_cannot_learn_is_named(monkeypatch, tmp_path):
         (("--prequential",), "--protocol time"),
         (("--digits", "1"), "--data mnist"),
         (("--table", "noise", "--sigma", "much"), "numbers"),
+        (("--table", "noise", "--sigma", "nan"), "numbers"),
+        (("--table", "noise", "--sigma=-0.1"), "from 0"),
     ],
 )
 def test_mistakes_are_one_clear_line(given, options, says):
     done = cellwatch("ewad", "evaluate", *given, *options)
     assert done.exit_code == 2
     assert says in " ".join(done.output.split())
+
+
+@pytest.mark.parametrize("digits", [",", "1.5", "1,1", "10"])
+def test_digits_are_digits(digits):
+    with pytest.raises(ValueError, match="0 to 9"):
+        ewad_command._digits(digits, "mnist")
 
 
 @pytest.mark.parametrize("column", ["state", "at"])
@@ -318,6 +358,12 @@ def test_train_then_score(table, tmp_path):
         assert row["alarm"] == (row["score"] > json.loads(done.stdout)["threshold"])
         assert len(row["features"]) == 3
     assert scored.read_text().splitlines()[1].startswith("240,")
+
+    worn = tmp_path / "worn.csv"
+    worn.write_text("\n".join([lines[0], *(line for line in lines if '"worn"' in line or ",worn" in line)]))
+    done = cellwatch("ewad", "score", "--data", worn, "--label", "state", "--model", tmp_path / "model", "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["rows"]
 
     strange = tmp_path / "strange.csv"
     strange.write_text("x,y\n1,2\n3,4\n")

@@ -225,6 +225,14 @@ def test_p_values_follow_the_tail():
     assert np.isfinite(Calibration.fit(np.zeros(30)).p_value(np.array([-1.0, 0, 1]))).all()
 
 
+def test_scores_tied_with_the_last_knot_are_not_a_tail():
+    scores = np.append(np.linspace(0, 0.7, 20), np.full(20, 0.7))  # 0.7 as float32 is less
+    scores = np.append(scores, [1.7, 2.7])
+    found = Calibration.fit(scores)
+    assert found.tail[1] > 0.5  # of the two scores beyond, not of what rounding leaves
+    assert found.p_value(np.array([0.8]))[0] > 0.02
+
+
 def test_alpha_picks_the_term_that_tells_rows_apart():
     rng = np.random.default_rng(0)
     normal = rng.normal(size=(2, 500, 3))
