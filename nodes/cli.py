@@ -6,6 +6,7 @@ import json
 import math
 import signal
 import sys
+from collections.abc import Collection
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +17,8 @@ from rich.text import Text
 
 from cellwatch.nodes.alarms_command import alarms
 from cellwatch.nodes.audit_command import audit
+from cellwatch.nodes.evaluate_command import evaluate
+from cellwatch.nodes.drift_command import drift
 from cellwatch.nodes.ewad_command import app as ewad
 from cellwatch.nodes.features_command import features
 from cellwatch.nodes.profile_command import commission, profile
@@ -37,11 +40,13 @@ app.add_typer(response, name="response")
 app.add_typer(audit, name="audit")
 app.add_typer(registry, name="registry")
 app.add_typer(ewad, name="ewad")
+app.add_typer(drift, name="drift")
 app.command()(commission)
 app.add_typer(profile, name="profile")
 app.add_typer(rules, name="rules")
 app.command()(select)
-add_to(app)  # train, evaluate, models
+app.command()(evaluate)
+add_to(app)  # train, models
 err = Console(stderr=True)
 out = Console()
 
@@ -50,6 +55,17 @@ def fail(text: object) -> typer.Exit:
     """One clear line, exit code 2."""
     err.print(Text.assemble(("cellwatch: ", "bold red"), str(text)), soft_wrap=True)
     return typer.Exit(2)
+
+
+def said(skip: Collection[str]) -> str:
+    """The command as it was given, without the options of `skip` and what they say."""
+    words, passed = [], False
+    for word in sys.argv[1:]:
+        if passed or word.split("=")[0] in skip:
+            passed = not passed and "=" not in word
+            continue
+        words.append(word)
+    return " ".join(["cellwatch", *words])
 
 
 def print_json(value: object) -> None:

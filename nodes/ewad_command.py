@@ -143,7 +143,7 @@ def evaluate(
 ) -> None:
     """Compare EWAD with other detectors under a named protocol. What is finished already is kept."""
     from cellwatch.nodes import ewad_tables as tables
-    from cellwatch.nodes.cli import err, out, print_json
+    from cellwatch.nodes.cli import err, out, print_json, said
     from cellwatch.nodes.ewad_data import Limits, splits
     from cellwatch.nodes.ewad_pictures import draw
     from cellwatch.nodes.ewad_runs import run
@@ -173,7 +173,7 @@ def evaluate(
         drawn = draw(found, results, pictures) if pictures is not None else []
         if write is not None:
             mark = " ".join([Path(data).name, protocol, *(["prequential"] if prequential else []), table])
-            fill(write, mark, tables.markdown(found, _said()))
+            fill(write, mark, tables.markdown(found, said({"--cache", "--pictures", "--write"})))
     if as_json:
         print_json(found | {"pictures": [str(path) for path in drawn]})
         return
@@ -306,19 +306,6 @@ def _digits(text: str, data: str) -> tuple[int, ...]:
     if not numbers or not {*numbers} <= {*DIGITS} or len({*found}) < len(found):
         raise ValueError(f"--digits {text}: 0 to 9, separated by commas")
     return found
-
-
-def _said() -> str:
-    """The command as it was given, without where its files lie."""
-    import sys
-
-    words, skip = [], False
-    for word in sys.argv[1:]:
-        if skip or word.split("=")[0] in {"--cache", "--pictures", "--write"}:
-            skip = not skip and "=" not in word
-            continue
-        words.append(word)
-    return " ".join(["cellwatch", *words])
 
 
 def _print(found: dict[str, Any]) -> None:

@@ -19,6 +19,7 @@ from cellwatch.models.fusion.weights import validation_weights
 from cellwatch.models.rules.profile import Profile
 from cellwatch.models.rules.rulesense import RuleSense
 from cellwatch.models.types import F32, F64, I64
+from cellwatch.nodes.evaluation_figures import Figures
 from cellwatch.nodes.trainer import Trained, probabilities
 
 RULES = "rulesense"
@@ -33,6 +34,12 @@ class Judged:
     checks: list[dict[str, Any]] = field(default_factory=list)
     by_class: dict[str, dict[str, float]] = field(default_factory=dict)  # "test/L3/XGB" -> class -> recall
     by_size: dict[str, list[float]] = field(default_factory=dict)  # "test/L1/XGB" -> recall in fifths of size
+    beside: list[dict[str, Any]] = field(default_factory=list)  # how sure, events, differences
+    confusion: dict[str, list[list[int]]] = field(default_factory=dict)  # truth in rows; L3: the best alone
+    reliability: dict[str, list[dict[str, float]]] = field(default_factory=dict)  # of level 1
+    metrics: list[dict[str, Any]] = field(
+        default_factory=list
+    )  # the 16 of each model, if costs were measured
 
 
 class Judge:
@@ -61,8 +68,8 @@ class Judge:
         self._fitted_on = _like_tests(data)
         self.calibration = self._calibrated()
 
-    def judge(self) -> Judged:
-        """All figures of all tests."""
+    def judge(self, costs: Mapping[tuple[str, int], Mapping[str, float]] | None = None) -> Judged:
+        """All figures of all tests; with what each model costs, its 16 metrics on the first test."""
         out = Judged()
         trained_on = _rows(self.data.train, self.data.validation) if len(self.data.train) else None
         for name, part in self.data.tests.items():
@@ -72,10 +79,20 @@ class Judge:
             elif trained_on is not None:
                 checks = check(trained_on, _rows(part), in_time=self.data.in_time)
             out.checks.extend({"test": name, **each.to_dict()} for each in checks)
-            said = self.said(part)
-            for level in sorted(self.data.classes):
-                for label, p in self._contenders(level, said):
+            levels = sorted(part.y.keys() & self.data.classes.keys())
+            said = self.said(part, {(m.detector, m.level) for m in self.models if m.level in levels})
+            figures = Figures(name, part, self.data, "site" not in self.data.facts or name == "natural")
+            for level in levels:
+                contenders = self._contenders(level, said)
+                for label, p in contenders:
                     self._figures(out, name, part, level, label, p)
+                if (part.y[level] > 0).any():
+                    out.beside.extend(figures.beside(level, dict(contenders)))
+                    out.confusion.update(figures.confusions(level, dict(contenders)))
+                    out.reliability.update(figures.reliability(level, dict(contenders)))
+                if costs is not None and name == next(iter(self.data.tests)):
+                    trained = {m.detector: said[m.detector, level] for m in self.models if m.level == level}
+                    out.metrics.extend(figures.metrics(level, trained, costs))
         return out
 
     def ensemble(self, level: int, members: Sequence[str], said: Mapping[tuple[str, int], F32]) -> F32 | None:
@@ -160,7 +177,7 @@ class Judge:
             found[RULES, 1] = np.stack([1 - confidence, confidence], axis=1).astype(np.float32)
         for one in (m for m in self.models if only is None or (m.detector, m.level) in only):
             self.told(f"{one.detector}, L{one.level}")
-            found[one.detector, one.level] = probabilities(one.graph, part, pool, one.kind)
+            found[one.detector, one.level] = probabilities(one, part, pool)
         return found
 
     def _calibrated(self) -> Calibration:

@@ -85,7 +85,7 @@ def select(
         raise fail(error) from None
     if as_json:
         measured = {str(each): one.to_dict() for each, one in duels.items()}
-        levels = {str(each): _json(one) for each, one in found.items()}
+        levels = {str(each): choice_json(one) for each, one in found.items()}
         print_json({"levels": levels} | ({"measured": measured} if data else {}))
         return
     from cellwatch.models.selection.compared import compare, of_the_paper
@@ -190,10 +190,10 @@ def _duels(
     from cellwatch.models.detectors.catalog import DETECTORS
     from cellwatch.nodes.measured_choice import duel
     from cellwatch.nodes.runner import home
-    from cellwatch.nodes.train_command import _judge, _open, _train, bar
+    from cellwatch.nodes.train_command import bar, judge_of, open_sets, train_models
 
     place = cache or home() / "datasets"
-    sets = _open(data, place, "", "", "", console)
+    sets = open_sets(data, place, "", "", "", console)
     if len(sets) > 1:
         raise ValueError(f"{data} is {len(sets)} data sets: name one: {', '.join(s.name for s in sets)}")
     chosen = sets[0]
@@ -202,15 +202,15 @@ def _duels(
         names = [model for model in scores[level].models if model in DETECTORS]
         if not names:
             raise ValueError(f"none of the models of level {level} is a detector of Cellwatch")
-        trained = _train(chosen, place, [level], ",".join(names), "local", workers, seed, console)
-        judge, _ = _judge(chosen, trained, console)
+        trained = train_models(chosen, place, [level], ",".join(names), "local", workers, seed, console)
+        judge, _ = judge_of(chosen, trained, console)
         with bar(console) as tick:
             found[level] = duel(judge, scores[level], settings, runs, seed, workers, tick)
     return found
 
 
 # ---------------------------------------------------------------------- what is answered
-def _json(one: Chosen) -> dict[str, Any]:
+def choice_json(one: Chosen) -> dict[str, Any]:
     def row(each: Ensemble, *more: str) -> dict[str, Any]:
         return {name: getattr(each, name) for name in ("models", "objectives", *more)}
 

@@ -1,4 +1,4 @@
-"""`cellwatch train`, `cellwatch evaluate`, `cellwatch models`."""
+"""`cellwatch train`, `cellwatch models`, and what other commands need to train."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ if TYPE_CHECKING:
 
     from cellwatch.models.datasets.dataset import DataSet
     from cellwatch.models.registry.bundle import Bundle
-    from cellwatch.models.rules.profile import Profile
-    from cellwatch.nodes.judging import Judged
-    from cellwatch.nodes.trainer import Trained
+    from cellwatch.nodes.own_detector import OwnKind
+    from cellwatch.nodes.trainer import Failed, Trained
 
 Data = Annotated[str, typer.Option(help="sim:factory, sim:bench, a published data set, or a table file.")]
 Label = Annotated[str, typer.Option(help="Column of a table file that holds the label.")]
@@ -66,15 +65,15 @@ def train(
     from cellwatch.nodes.data_sources import training_only
     from cellwatch.nodes.runner import home
 
-    with _errors():
+    with errors():
         check_target(output)
         place = cache or home() / "datasets"
-        sets = _open(data, place, label, group, time, err)
+        sets = open_sets(data, place, label, group, time, err)
         if len(sets) > 1:
             raise ValueError(f"{data} is {len(sets)} data sets: name one: {', '.join(s.name for s in sets)}")
         chosen = training_only(sets[0])
-        found = _train(chosen, place, _levels(level, chosen), models, engine, workers, seed, err)
-        judge, beside = _judge(chosen, found, err)
+        found = train_models(chosen, place, levels_in(level, chosen), models, engine, workers, seed, err)
+        judge, beside = judge_of(chosen, found, err)
         manifest, files = bundle(chosen, found, judge, seed=seed, serve_all=serve_all, beside=beside)
         keys = None if packed else Keys(home() / "keys")
         version = write(output, manifest, files, keys, packed=packed)
@@ -85,72 +84,6 @@ def train(
         screen.print(
             f"{output}: {len(found)} models, {size / 1e6:.2f} MB, version {version}", highlight=False
         )
-
-
-def evaluate(
-    data: Data,
-    models_folder: Annotated[
-        Path | None, typer.Option("--models", help="Folder of models; without it they are trained first.")
-    ] = None,
-    level: Level = "1,2,3",
-    detectors: Annotated[str, typer.Option(help="Detectors, separated by commas, or all.")] = "all",
-    label: Label = "",
-    group: Group = "",
-    time: Time = "",
-    engine: Engine = "local",
-    workers: Workers = None,
-    seed: Seed = 0,
-    test_seed: TestSeed = None,
-    cache: Cache = None,
-    as_json: AsJson = False,
-) -> None:
-    """Judge models, and the ensembles of the paper, on rows that they never saw; check for leaks."""
-    from cellwatch.models.datasets.dataset import DataError
-    from cellwatch.nodes.cli import err, print_json
-    from cellwatch.nodes.cli import out as screen
-    from cellwatch.nodes.runner import home
-
-    with _errors():
-        place = cache or home() / "datasets"
-        try:
-            sets = _open(data, place, label, group, time, err, test_seed or 0)
-        except DataError as error:
-            if "data absent" not in str(error):
-                raise
-            absent = {"data": data, "status": "data absent", "detail": str(error)}
-            print_json(absent) if as_json else screen.print(f"{data}: data absent ({error})", highlight=False)
-            return
-        results = []
-        for one in sets:
-            if models_folder is not None:
-                results.append((one, _judge_folder(one, models_folder, _levels(level, one), detectors, err)))
-                continue
-            if not len(one.train):
-                raise DataError(
-                    f"{one.name}: benign rows only: give --models with a folder of the same columns"
-                )
-            found = _train(one, place, _levels(level, one), detectors, engine, workers, seed, err)
-            results.append((one, _judge(one, found, err)[0].judge()))
-    if as_json:
-        from dataclasses import asdict
-
-        print_json(
-            {
-                "data": [
-                    {
-                        "name": one.name, "about": one.about, "split": one.split,
-                        "fingerprint": one.fingerprint,
-                        "counts": {"train": len(one.train), "validation": len(one.validation)}
-                        | {name: len(part) for name, part in one.tests.items()},
-                        **asdict(judged),
-                    }
-                    for one, judged in results
-                ]
-            }
-        )  # fmt: skip
-        return
-    for one, judged in results:
-        _print(screen, one, judged)
 
 
 def models(
@@ -165,8 +98,8 @@ def models(
     from cellwatch.nodes.cli import out as screen
     from cellwatch.nodes.cli import print_json
 
-    with _errors():
-        rows = table(_read(folder), folder) if folder is not None else _known()
+    with errors():
+        rows = table(read_bundle(folder), folder) if folder is not None else _known()
     if as_json:
         print_json(rows)
         return
@@ -177,7 +110,7 @@ def models(
     for column in columns:
         shown.add_column(column)
     for row in rows:
-        shown.add_row(*(_cell(row.get(column)) for column in columns))
+        shown.add_row(*(cell(row.get(column)) for column in columns))
     screen.print(shown)
     for row in rows:
         if "why" in row:
@@ -185,14 +118,14 @@ def models(
 
 
 def add_to(app: typer.Typer) -> None:
-    """Add the three commands."""
-    for command in (train, evaluate, models):
+    """Add both commands."""
+    for command in (train, models):
         app.command()(command)
 
 
 # ---------------------------------------------------------------------- what they share
 @contextmanager
-def _errors() -> Iterator[None]:
+def errors() -> Iterator[None]:
     from cellwatch.models.registry.bundle import BundleError
     from cellwatch.nodes.cli import fail
     from cellwatch.nodes.trainer import TrainingError
@@ -203,7 +136,7 @@ def _errors() -> Iterator[None]:
         raise fail(error) from None
 
 
-def _open(
+def open_sets(
     spec: str, cache: Path, label: str, group: str, time: str, console: Console, test_seed: int = 0
 ) -> list[DataSet]:
     from cellwatch.nodes.data_sources import open_data
@@ -215,7 +148,7 @@ def _open(
         )  # fmt: skip
 
 
-def _levels(text: str, data: DataSet) -> list[int]:
+def levels_in(text: str, data: DataSet) -> list[int]:
     try:
         wanted = sorted({int(part) for part in text.split(",")})
     except ValueError:
@@ -228,7 +161,7 @@ def _levels(text: str, data: DataSet) -> list[int]:
     return there
 
 
-def _names(text: str) -> list[str]:
+def names_in(text: str) -> list[str]:
     from cellwatch.models.detectors.catalog import DETECTORS
 
     if text == "all":
@@ -240,7 +173,7 @@ def _names(text: str) -> list[str]:
     return names
 
 
-def _train(
+def train_models(
     data: DataSet,
     cache: Path,
     levels: Sequence[int],
@@ -249,20 +182,26 @@ def _train(
     workers: int | None,
     seed: int,
     console: Console,
+    *,
+    own: Sequence[OwnKind] = (),
+    failed: list[Failed] | None = None,
 ) -> list[Trained]:
+    """Train detectors of the catalog and `own`, with a bar; what fails is put into `failed`, if given."""
     from cellwatch.nodes.trainer import job_list, train
 
-    jobs = list(job_list(_names(names), levels))
+    wanted = [*(names_in(names) if names else []), *(one.NAME for one in own)]
+    if len({*wanted}) < len(wanted):
+        raise ValueError(f"two detectors have one name: {', '.join(wanted)}")
     with bar(console) as tick:
         found = train(
-            data, jobs, cache / "trained", seed=seed, engine=engine, workers=workers,
-            told=tick,
+            data, list(job_list(wanted, levels)), cache / "trained", seed=seed, engine=engine,
+            workers=workers, told=tick, own=own, failed=failed,
         )  # fmt: skip
-    order = {name: i for i, name in enumerate(_names("all"))}
+    order = {name: i for i, name in enumerate(dict.fromkeys([*names_in("all"), *wanted]))}
     return sorted(found, key=lambda one: (one.level, order[one.detector]))
 
 
-def _judge(data: DataSet, found: list[Trained], console: Console) -> Any:
+def judge_of(data: DataSet, found: list[Trained], console: Console) -> Any:
     """The judge of freshly trained models, and what lies beside them in the bundle of a site."""
     from cellwatch.models.rules.profile import Profile
     from cellwatch.nodes.judging import Judge
@@ -289,70 +228,7 @@ def _beside(site: str, folder: Path) -> dict[str, bytes]:
     return {"baseline.json": (folder / "baseline.json").read_bytes(), "profile.json": path.read_bytes()}
 
 
-def _judge_folder(data: DataSet, folder: Path, levels: Sequence[int], names: str, console: Console) -> Judged:
-    """Judge the models of a bundle."""
-    from cellwatch.nodes.bundling import trained_of
-    from cellwatch.nodes.judging import Judge
-    from cellwatch.nodes.trainer import data_digest, schema_of
-
-    held = _read(folder)
-    if held.manifest.schema_id != schema_of(data).schema_id:
-        raise ValueError(
-            f"{folder}: its models have schema {held.manifest.schema_id}, {data.name} has other columns"
-        )
-    found, scaler = trained_of(held)
-    wanted = _names(names)
-    found = [one for one in found if one.level in levels and one.detector in wanted]
-    if not found:
-        there = ", ".join(f"L{m.level} {m.detector}" for m in held.manifest.models)
-        raise ValueError(f"{folder}: none of the models asked for; it has {there}")
-    learnt = held.manifest.lineage
-    strange = ""
-    if learnt.get("digest") != data_digest(data):
-        strange = f"the models learnt from other rows ({learnt.get('name', learnt.get('data', 'unknown'))})"
-    with console.status("judging"):
-        cut = _as_learnt(data.only({one.level for one in found}), held)
-        return Judge(cut, found, scaler, _profile(held, data), strange=strange).judge()
-
-
-def _profile(held: Bundle, data: DataSet) -> Profile | None:
-    """RuleSense's profile, where the data has the devices that it knows."""
-    from cellwatch.models.rules.profile import Profile
-
-    content = held.files.get("profile.json")
-    if content is None or data.facts.get("site") != held.manifest.site:
-        return None
-    return Profile.parse(content.decode(), "profile.json")
-
-
-def _as_learnt(data: DataSet, held: Bundle) -> DataSet:
-    """The data with classes numbered as the models have them; -1 for one that they do not know."""
-    from dataclasses import replace
-
-    import numpy as np
-
-    from cellwatch.models.datasets.dataset import Part
-
-    classes = {level: tuple(held.manifest.classes[str(level)]) for level in data.classes}
-
-    def part(one: Part) -> Part:
-        y = dict(one.y)
-        for level, names in data.classes.items():
-            place = {name: i for i, name in enumerate(classes[level])}
-            index = np.array([place.get(name, -1) for name in names], dtype=np.int64)
-            y[level] = index[one.y[level]]
-        return replace(one, y=y)
-
-    return replace(
-        data,
-        classes=classes,
-        train=part(data.train),
-        validation=part(data.validation),
-        tests={name: part(one) for name, one in data.tests.items()},
-    )
-
-
-def _read(folder: Path) -> Bundle:
+def read_bundle(folder: Path) -> Bundle:
     from cellwatch.models.registry.bundle import read
     from cellwatch.models.registry.keys import Keys
     from cellwatch.nodes.runner import home
@@ -409,40 +285,5 @@ def bar(console: Console) -> Iterator[Callable[[str, int, int], None]]:
         yield tick
 
 
-def _print(screen: Console, data: DataSet, judged: Judged) -> None:
-    from rich.table import Table
-
-    screen.print(f"{data.name}: {data.about}; split: {data.split}", highlight=False)
-    for one in judged.checks:
-        mark = {True: "[green]✓[/]", False: "[yellow]![/]", None: "?"}[one["ok"]]
-        screen.print(f"{mark} {one['test']}, {one['name']}: {one['detail']}", highlight=False)
-    columns = {
-        "test": "test",
-        "level": "level",
-        "name": "name",
-        "accuracy": "acc",
-        "precision_macro": "prec",
-        "recall_macro": "rec",
-        "f1_macro": "F1",
-        "f1_weighted": "F1 w",
-        "mcc": "MCC",
-    }
-    shown = Table(box=None, padding=(0, 2, 0, 0))
-    for title in columns.values():
-        shown.add_column(title, no_wrap=True)
-    for row in judged.rows:
-        if "accuracy" in row:
-            shown.add_row(*(_cell(row[column]) for column in columns))
-    screen.print(shown)
-    for row in judged.rows:
-        if "false_alarm_rate" in row:
-            screen.print(
-                f"{row['test']}, L{row['level']} {row['name']}: {100 * row['false_alarm_rate']:.3f} % of "
-                f"{row['rows']} benign rows called, "
-                f"{row['false_alarms_per_device_hour']:.2f} a device and hour",
-                highlight=False,
-            )
-
-
-def _cell(value: object) -> str:
+def cell(value: object) -> str:
     return f"{value:.4f}" if isinstance(value, float) else "" if value is None else str(value)

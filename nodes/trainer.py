@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -23,13 +22,19 @@ import numpy as np
 
 import cellwatch
 from cellwatch.models.datasets.dataset import DataSet, Part, digest
+from cellwatch.models.detectors.detector import Detector
 from cellwatch.models.detectors.scaler import Scaler
 from cellwatch.models.evaluation.metrics import confusion, quality
+from cellwatch.models.evaluation.resources import size_mb
+from cellwatch.models.evaluation.speed import inference_time, processing_rate
 from cellwatch.models.features.schema import Schema, default_schema
 from cellwatch.models.types import F32, I64
+from cellwatch.nodes.measuring import side_by_side
+from cellwatch.nodes.own_detector import OwnKind
 from cellwatch.nodes.sources import code_digest, write_whole
 
 LIBRARIES = ("numpy", "scikit-learn", "xgboost", "xgboost-cpu", "torch", "onnx", "onnxruntime")
+MEASURED, AT_A_TIME = 4096, 256  # rows whose answers are timed, and how many are asked at a time
 AT_ONCE = 3  # models for each worker of a Ray cluster before what is finished is kept
 
 
@@ -46,6 +51,17 @@ class Trained:
     kind: str  # "window" | "sequence"
     graph: bytes
     card: dict[str, Any]
+    costs: Mapping[str, float] = field(default_factory=dict)  # of training, by METRICS; {}: not known
+    pickled: bool = False  # instead of a graph: a detector of somebody else without one
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A model that could not be trained."""
+
+    detector: str
+    level: int
+    error: str
 
 
 Job = tuple[str, int]  # detector, level
@@ -61,45 +77,89 @@ def train(
     engine: str = "local",
     workers: int | None = None,
     told: Told = lambda *_: None,
+    own: Sequence[OwnKind] = (),
+    failed: list[Failed] | None = None,
 ) -> list[Trained]:
     """Train what `cache` does not hold yet; the models in the order of `jobs`.
 
-    `engine`: "local", "dask://HOST:PORT" or "ray://HOST:PORT". Raises TrainingError.
+    `engine`: "local", "dask://HOST:PORT" or "ray://HOST:PORT". On this machine each model is trained in a
+    process of its own, and what that takes is kept. `own`: detectors beside those of the catalog, by their
+    names in `jobs`; they are not kept. Models that fail are put into `failed`; without it TrainingError
+    is raised for the first.
     """
+    from cellwatch.models.detectors.catalog import DETECTORS
+
+    kinds: dict[str, type[Detector] | OwnKind] = {**DETECTORS, **{one.NAME: one for one in own}}
+    mine = {one.NAME for one in own}
     scaler = scaler_of(data)
     place = place_of(data, cache, seed)
     place.mkdir(parents=True, exist_ok=True)
-    todo = [job for job in jobs if _kept(place, job) is None]
-    done = len(jobs) - len(todo)
+    found = {job: kept for job in jobs if job[0] not in mine and (kept := _kept(place, job))}
+    todo = [job for job in jobs if job not in found]
+    done = len(found)
     told("kept from before" if done else "training", done, len(jobs))
     if todo:
         pool, vpool = scaler.transform(data.train.pool), scaler.transform(data.validation.pool)
-        with _engine(engine):
-            from joblib import Parallel, delayed, effective_n_jobs
-
-            tasks = [
-                delayed(fit_one)(
-                    name, level, data.classes[level], seed,
-                    (pool, data.train.before, data.train.y[level]),
-                    (vpool, data.validation.before, data.validation.y[level]),
-                )
-                for name, level in todo
-            ]  # fmt: skip
-            count = (workers or os.cpu_count() or 1) if engine == "local" else -1
-            if engine.startswith("ray"):  # its backend gives results only when all are there
-                run = Parallel(n_jobs=count)
-                some = AT_ONCE * effective_n_jobs(count)
-                results = (made for k in range(0, len(tasks), some) for made in run(tasks[k : k + some]))
+        tasks = [
+            (
+                kinds[name], level, data.classes[level], seed,
+                (pool, data.train.before, data.train.y[level]),
+                (vpool, data.validation.before, data.validation.y[level]),
+            )
+            for name, level in todo
+        ]  # fmt: skip
+        for made in _here(tasks, workers) if engine == "local" else _on_cluster(tasks, engine):
+            done += 1
+            told(f"{made.detector}, L{made.level}", done, len(jobs))
+            if isinstance(made, Trained):
+                found[made.detector, made.level] = made
+                if made.detector not in mine:
+                    _keep(place, made)
+            elif failed is None:
+                raise TrainingError(f"{made.detector}, level {made.level}: {made.error}")
             else:
-                ahead = "2*n_jobs" if engine == "local" else "all"
-                results = Parallel(n_jobs=count, return_as="generator_unordered", pre_dispatch=ahead)(tasks)
-            for made in results:
-                done += 1
-                _keep(place, made)
-                told(f"{made.detector}, L{made.level}", done, len(jobs))
-    found = [_kept(place, job) for job in jobs]
+                failed.append(made)
     about = _about(data, seed)
-    return [_with_card(each, about) for each in found if each is not None]
+    return [_with_card(found[job], about) for job in jobs if job in found]
+
+
+Task = tuple[type[Detector] | OwnKind, int, tuple[str, ...], int, tuple[F32, I64, I64], tuple[F32, I64, I64]]
+
+
+def _here(tasks: Sequence[Task], workers: int | None) -> Iterator[Trained | Failed]:
+    """Each in a process of its own."""
+    for k, made, usage in side_by_side([(fit_one, task) for task in tasks], workers):
+        kind, level = tasks[k][:2]
+        if usage is None:
+            yield Failed(kind.NAME, level, made)
+            continue
+        costs = {
+            "training_time_s": made.card["seconds"],
+            "ram_train_mb": usage.ram_mb,
+            "cpu_train": usage.cpu,
+        }
+        yield replace(made, costs={name: round(value, 4) for name, value in costs.items()})
+
+
+def _on_cluster(tasks: Sequence[Task], engine: str) -> Iterator[Trained | Failed]:
+    with _engine(engine):
+        from joblib import Parallel, delayed, effective_n_jobs
+
+        if engine.startswith("ray"):  # its backend gives results only when all are there
+            run = Parallel(n_jobs=-1)
+            some = AT_ONCE * effective_n_jobs(-1)
+            for k in range(0, len(tasks), some):
+                yield from run(delayed(_tried)(task) for task in tasks[k : k + some])
+        else:
+            run = Parallel(n_jobs=-1, return_as="generator_unordered", pre_dispatch="all")
+            yield from run(delayed(_tried)(task) for task in tasks)
+
+
+def _tried(task: Task) -> Trained | Failed:
+    try:
+        return fit_one(*task)
+    except Exception as error:  # a detector may raise anything; the others go on
+        return Failed(task[0].NAME, task[1], f"{type(error).__name__}: {error}")
 
 
 def place_of(data: DataSet, cache: Path, seed: int) -> Path:
@@ -126,7 +186,7 @@ def data_digest(data: DataSet) -> str:
 
 
 def fit_one(
-    name: str,
+    kind: type[Detector] | OwnKind,
     level: int,
     classes: tuple[str, ...],
     seed: int,
@@ -134,38 +194,35 @@ def fit_one(
     validation: tuple[F32, I64, I64],
 ) -> Trained:
     """Train one model on (scaled pool, places, classes), judge it on validation, and write its graph."""
-    from cellwatch.models.detectors.catalog import DETECTORS
-
     begun = time.perf_counter()
-    kind = DETECTORS[name]
-    model = kind(classes, seed=seed)  # type: ignore[call-arg]
+    model: Any = kind(classes, seed=seed)  # type: ignore[call-arg]
     x, xv = (_gather(pool, before, kind.KIND) for pool, before, _ in (train, validation))
     y, yv = train[2], validation[2]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # libraries warn about their own future
         model.fit(x, y, validation=(xv, yv) if len(yv) else None)
+        seconds = time.perf_counter() - begun
         graph = model.to_onnx()
-    seconds = time.perf_counter() - begun
     called = model.predict_proba(xv).argmax(axis=1) if len(yv) else np.zeros(0, dtype=np.int64)
     known = yv >= 0
     m = confusion(yv[known], called[known], len(classes))
     true, said = np.nonzero(m)
     card = {
-        "detector": name,
+        "detector": kind.NAME,
         "level": level,
         "kind": kind.KIND,
         "about": (kind.__doc__ or "").strip().split("\n")[0],
         "classes": list(classes),
         "seed": seed,
         "rows": {"train": len(y), "validation": len(yv)},
-        "seconds": round(seconds, 1),
+        "seconds": round(seconds, 3),
         "size_bytes": len(graph),
         "validation": {k: round(v, 5) for k, v in quality(m).to_dict().items()} if m.sum() else {},
         # of the validation rows: [true class, called class, rows], zeros left out
         "confusion": [[int(i), int(j), int(m[i, j])] for i, j in zip(true, said, strict=True)],
         "versions": versions(),
     }
-    return Trained(name, level, kind.KIND, graph, card)
+    return Trained(kind.NAME, level, kind.KIND, graph, card, pickled=getattr(model, "PICKLED", False))
 
 
 def versions() -> dict[str, str]:
@@ -185,18 +242,39 @@ def schema_of(data: DataSet) -> Schema:
     return ours if data.columns == ours.names else Schema(data.columns, ("1",) * len(data.columns))
 
 
-def probabilities(graph: bytes, part: Part, pool: F32, kind: str) -> F32:
-    """What a graph says of the rows of a part, whose pool is given scaled: (n, classes)."""
-    import onnxruntime as ort
+def probabilities(one: Trained, part: Part, pool: F32) -> F32:
+    """What a model says of the rows of a part, whose pool is given scaled: (n, classes)."""
+    from cellwatch.nodes.inference import asked
 
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    said = [
-        np.asarray(session.run(["probabilities"], {"x": x})[0], dtype=np.float32)
-        for x in part.batches(pool, sequence=kind == "sequence")
-    ]
-    return np.concatenate(said)
+    ask = asked(one.graph, pickled=one.pickled)
+    return np.concatenate([ask(x) for x in part.batches(pool, sequence=one.kind == "sequence")])
+
+
+def costs_of_answers(
+    models: Sequence[Trained], part: Part, pool: F32, workers: int | None = None
+) -> dict[Job, dict[str, float]]:
+    """What each model costs on at most MEASURED rows of a part (pool scaled), with what its training did.
+
+    Named as in METRICS; each in a process of its own. A model whose process fails has its training's alone.
+    """
+    from cellwatch.nodes.inference import time_to_answer
+
+    some = part.take(np.linspace(0, len(part) - 1, min(len(part), MEASURED)).round().astype(np.int64))
+    rows = {
+        kind: list(some.batches(pool, sequence=kind == "sequence", size=AT_A_TIME))
+        for kind in {one.kind for one in models}
+    }
+    found = {(one.detector, one.level): dict(one.costs) for one in models}
+    jobs = [(time_to_answer, (one.graph, one.pickled, rows[one.kind])) for one in models]
+    for k, seconds, usage in side_by_side(jobs, workers):
+        if usage is not None:
+            found[models[k].detector, models[k].level] |= {
+                "ram_infer_mb": usage.ram_mb, "cpu_infer": usage.cpu,
+                "size_mb": size_mb(len(models[k].graph)),
+                "inference_time_s": inference_time(seconds, len(some)),
+                "processing_rate": processing_rate(seconds, len(some)),
+            }  # fmt: skip
+    return found
 
 
 def _gather(pool: F32, before: I64, kind: str) -> F32:
@@ -225,14 +303,15 @@ def _keep(place: Path, made: Trained) -> None:
     """The card last: a model without one is not finished."""
     stem = f"L{made.level}-{made.detector}"
     write_whole(place / f"{stem}.onnx", made.graph)
-    write_whole(place / f"{stem}.card.json", json.dumps(made.card).encode())
+    write_whole(place / f"{stem}.card.json", json.dumps(made.card | {"costs": dict(made.costs)}).encode())
 
 
 def _kept(place: Path, job: Job) -> Trained | None:
     stem = f"L{job[1]}-{job[0]}"
     try:
         card = json.loads((place / f"{stem}.card.json").read_text())
-        return Trained(*job, card["kind"], (place / f"{stem}.onnx").read_bytes(), card)
+        costs = card.pop("costs", {})
+        return Trained(*job, card["kind"], (place / f"{stem}.onnx").read_bytes(), card, costs)
     except (FileNotFoundError, ValueError):
         return None
 

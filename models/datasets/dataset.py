@@ -123,7 +123,8 @@ def from_sessions(
     """Clear-cut rows of each split, benign ones thinned.
 
     At most `benign` of them in training and a third of that in validation, in the test as many as DataSense's
-    share asks for; `tests["benign"]` holds half of `benign` of the test's.
+    share asks for; `tests["benign"]` holds half of `benign` of the test's, `tests["natural"]` whole sessions
+    of the test at level 1, up to `benign` rows.
     """
     levels = levels_of(classes)
     rng = np.random.default_rng(seed)
@@ -140,7 +141,11 @@ def from_sessions(
         levels,
         _thinned(whole["train"], benign, rng),
         validation,
-        {"test": test, "benign": _quiet(whole["test"], benign // 2, rng)},
+        {
+            "test": test,
+            "benign": _quiet(whole["test"], benign // 2, rng),
+            "natural": _natural(whole["test"], benign),
+        },
         fingerprint,
         "by session: each run, with a seed of its own, belongs to one split",
         {**(facts or {}), "benign_hours": _benign_hours([s for s in sessions if s.split == "validation"])},
@@ -154,7 +159,11 @@ def drawn_tests(
     """The tests that `from_sessions` would make of these sessions."""
     rng = np.random.default_rng(seed)
     whole = _part(sessions, levels_of(classes))
-    return {"test": _as_published(whole, rng), "benign": _quiet(whole, benign // 2, rng)}
+    return {
+        "test": _as_published(whole, rng),
+        "benign": _quiet(whole, benign // 2, rng),
+        "natural": _natural(whole, benign),
+    }
 
 
 def _as_published(part: Part, rng: np.random.Generator) -> Part:
@@ -165,6 +174,16 @@ def _as_published(part: Part, rng: np.random.Generator) -> Part:
 
 def _quiet(part: Part, most: int, rng: np.random.Generator) -> Part:
     return _thinned(part.take(np.flatnonzero(part.y[1] == 0)), most, rng)
+
+
+def _natural(part: Part, most: int) -> Part:
+    """Sessions with all their rows, evenly spread, at level 1: attacks are as rare as they are there."""
+    names, size = np.unique(part.group, return_counts=True)
+    count = max(1, min(len(names), int(most / size.mean())))
+    kept = names[np.linspace(0, len(names) - 1, count).round().astype(np.int64)]
+    return _compact(
+        replace(part.take(np.isin(part.group, kept)), y={1: part.y[1][np.isin(part.group, kept)]})
+    )
 
 
 def _benign_hours(sessions: Sequence[SessionWindows]) -> float:

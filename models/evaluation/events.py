@@ -31,12 +31,14 @@ def episodes(times: F64, gap_s: float) -> F64:
     return times[np.diff(times, prepend=-np.inf) > gap_s]
 
 
-def event_quality(alarms: F64, onset: F64, end: F64, watched_s: float) -> EventQuality:
-    """Alarms (n,) against events [onset, end] (k,) that do not overlap, both ascending, on one clock.
+def event_quality(raised: F64, onset: F64, end: F64, watched_s: float, gap_s: float = 0.0) -> EventQuality:
+    """Times (n,) at which something is raised, against events [onset, end] (k,) that do not overlap.
 
-    `alarms` are the beginnings of alarms (`episodes`), `watched_s` the length of the whole recording.
+    All ascending, on one clock. An alarm goes on as long as it is raised again within `gap_s`; it belongs to
+    an event if it begins there. `watched_s`: the length of the whole recording.
     """
-    found = first_alarms(alarms, onset, end)
+    found = first_alarms(raised, onset, end)
+    alarms = episodes(raised, gap_s)
     place = np.searchsorted(onset, alarms, side="right") - 1
     inside = (place >= 0) & (alarms <= end[place]) if len(onset) else np.zeros(len(alarms), dtype=np.bool_)
     quiet_s = watched_s - float((end - onset).sum())

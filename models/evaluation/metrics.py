@@ -74,12 +74,16 @@ def mcc(m: I64) -> float:
     >>> mcc(np.array([[5, 0], [0, 3]])), mcc(np.array([[5, 0], [3, 0]]))
     (1.0, 0.0)
     """
-    total = float(m.sum())
-    truth, called = m.sum(axis=1).astype(np.float64), m.sum(axis=0).astype(np.float64)
-    both = (total * total - (called**2).sum()) * (total * total - (truth**2).sum())
-    if both <= 0:
-        return 0.0
-    return float((np.trace(m) * total - (truth * called).sum()) / np.sqrt(both))
+    return float(mcc_of_many(m[None])[0])
+
+
+def mcc_of_many(m: I64) -> F64:
+    """`mcc` of each of d matrices (d, c, c)."""
+    total = m.sum(axis=(1, 2)).astype(np.float64)
+    truth, called = m.sum(axis=2).astype(np.float64), m.sum(axis=1).astype(np.float64)
+    both = (total**2 - (called**2).sum(axis=1)) * (total**2 - (truth**2).sum(axis=1))
+    above = np.trace(m, axis1=1, axis2=2) * total - (truth * called).sum(axis=1)
+    return _ratio(np.where(both > 0, above, 0.0), np.sqrt(np.maximum(both, 0)))
 
 
 def recall_by_class(m: I64) -> F64:

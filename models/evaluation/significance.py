@@ -90,8 +90,29 @@ def bootstrap(
             for _ in range(draws)
         ]
     )
-    found = found[np.isfinite(found)]
-    if not len(found):
+    return interval(found, level)
+
+
+def drawn_confusions(m: I64, *, seed: int, draws: int = 1000) -> I64:
+    """Confusion matrices (draws, c, c) of a bootstrap, from those of each group (g, c, c).
+
+    Whole groups are drawn, as in `bootstrap`; of a single group its rows are, as if they were independent.
+    """
+    rng = np.random.default_rng(seed)
+    groups, c = len(m), m.shape[1]
+    if groups > 1:
+        times = rng.multinomial(groups, np.full(groups, 1 / groups), size=draws)
+        drawn = (times @ m.reshape(groups, c * c).astype(np.float64)).round().astype(np.int64)
+    else:
+        cells = m[0].ravel()
+        drawn = rng.multinomial(cells.sum(), cells / cells.sum(), size=draws)
+    return np.asarray(drawn).reshape(draws, c, c)
+
+
+def interval(figures: F64, level: float = 0.95) -> tuple[float, float]:
+    """Percentile interval of figures (draws,); those that are NaN are passed over, (NaN, NaN) if all are."""
+    known = figures[np.isfinite(figures)]
+    if not len(known):
         return float("nan"), float("nan")
-    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

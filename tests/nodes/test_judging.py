@@ -115,5 +115,5 @@ def test_probabilities_of_a_graph_come_in_the_order_of_rows(monkeypatch):
     model = DETECTORS["NaiveBayes"](CLASSES[2], seed=0)
     pool = Scaler.fit(one.x).transform(one.pool)
     model.fit(pool, one.y[2])
-    said = judging.probabilities(model.to_onnx(), one, pool, "window")
+    said = judging.probabilities(Trained("NaiveBayes", 2, "window", model.to_onnx(), {}), one, pool)
     np.testing.assert_allclose(said, model.predict_proba(pool), atol=1e-4)

@@ -119,7 +119,7 @@ def test_cards_hold_nothing_of_this_machine(table, tmp_path):
 def test_an_output_that_cannot_be_written_is_said_before_training(table, tmp_path, monkeypatch):
     (tmp_path / "o").mkdir()
     (tmp_path / "o" / "letter.txt").write_text("mine")
-    monkeypatch.setattr(train_command, "_train", pytest.fail)
+    monkeypatch.setattr(train_command, "train_models", pytest.fail)
     done = cellwatch(
         "train", "--data", table, "--label", "kind", "--cache", tmp_path / "c", "-o", tmp_path / "o"
     )

@@ -12,10 +12,15 @@ NONE = np.array([])
 
 
 def test_by_hand():
-    found = event_quality(np.array([50.0, 110.0, 150.0, 300.0]), ONSET, END, watched_s=3800.0)
+    found = event_quality(np.array([50.0, 110.0, 150.0, 300.0]), ONSET, END, watched_s=3800.0, gap_s=1.0)
     assert (found.events, found.alarms) == (2, 4)
     assert (found.precision, found.recall, found.latency_s) == (0.5, 0.5, 10.0)
     assert found.false_alarms_per_hour == pytest.approx(2.0)  # 2 in 3600 s without an event
+
+
+def test_an_alarm_that_goes_on_into_an_event_finds_it_but_began_outside():
+    found = event_quality(np.array([90.0, 100.0, 110.0]), ONSET, END, 1000.0, gap_s=10.0)
+    assert (found.alarms, found.precision, found.recall, found.latency_s) == (1, 0, 0.5, 0)
 
 
 def test_many_alarms_in_one_event_find_one_event():

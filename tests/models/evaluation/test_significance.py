@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cellwatch.models.evaluation.significance import bootstrap, delong, mcnemar
+from cellwatch.models.evaluation.significance import bootstrap, delong, drawn_confusions, interval, mcnemar
 
 
 def test_mcnemar_exact_by_hand():
@@ -79,3 +79,21 @@ def test_bootstrap_of_a_mean_is_as_wide_as_it_should_be():
 
 def test_bootstrap_of_nothing_defined():
     assert np.isnan(bootstrap(lambda _: float("nan"), np.arange(3), seed=0, draws=5)).all()
+
+
+def test_drawn_confusions_are_sums_of_whole_groups():
+    groups = np.array([[[10, 0], [0, 0]], [[0, 0], [0, 1]]])
+    drawn = drawn_confusions(groups, seed=0, draws=200)
+    assert {tuple(m.ravel().tolist()) for m in drawn} == {(20, 0, 0, 0), (10, 0, 0, 1), (0, 0, 0, 2)}
+
+
+def test_drawn_confusions_of_one_group_are_as_wide_as_rows_say():
+    drawn = drawn_confusions(np.array([[[60, 40], [0, 0]]]), seed=0, draws=4000)
+    accuracy = drawn[:, 0, 0] / drawn.sum(axis=(1, 2))
+    assert accuracy.std() == pytest.approx(np.sqrt(0.6 * 0.4 / 100), rel=0.1)
+    low, high = interval(accuracy)
+    assert low < 0.6 < high
+
+
+def test_interval_of_nothing():
+    assert np.isnan(interval(np.full(3, np.nan))).all()
