@@ -66,7 +66,7 @@ class Judge:
         self.rules = RuleSense(profile) if profile is not None else None
         self.on_validation = self.said(data.validation) if len(data.validation) else {}
         self._fitted_on = _like_tests(data)
-        self.calibration = self._calibrated()
+        self.calibration = self.calibration_on(self._fitted_on)
 
     def judge(self, costs: Mapping[tuple[str, int], Mapping[str, float]] | None = None) -> Judged:
         """All figures of all tests; with what each model costs, its 16 metrics on the first test."""
@@ -180,11 +180,10 @@ class Judge:
             found[one.detector, one.level] = probabilities(one, part, pool)
         return found
 
-    def _calibrated(self) -> Calibration:
-        """Isotonic calibrators of level 1, from validation."""
+    def calibration_on(self, rows: I64) -> Calibration:
+        """Isotonic calibrators of level 1, from these validation rows."""
         if not self.on_validation:
             return Calibration()
-        rows = self._fitted_on
         truth = self.data.validation.y[1][rows] > 0
         found = {}
         for (name, level), p in self.on_validation.items():

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from cellwatch.models.evaluation.significance import mcnemar
+from cellwatch.models.fusion.calibration import Calibration
 from cellwatch.models.fusion.weights import validation_weights
 from cellwatch.models.selection.level import Chosen, Settings, choose, exact_front
 from cellwatch.models.selection.measured import (
@@ -109,12 +110,14 @@ def _on_tests(
     """Quality of both ensembles `best` (2, N) on each test with attacks, and McNemar's p between them."""
     found = {}
     for test, part in judge.data.tests.items():
+        if level not in part.y:
+            continue
         y = part.y[level]
         rows = np.flatnonzero(y >= 0)
         if not (y[rows] > 0).any():
             continue
         said = judge.said(part, {(name, level) for name in names})
-        given = Answers(_stack(judge, level, names, said, rows), answers.weights, y[rows])
+        given = Answers(_stack(judge.calibration, level, names, said, rows), answers.weights, y[rows])
         right = fused(best, given) == given.y
         a, b = fused_quality(best, given)
         found[test] = (float(a), float(b), mcnemar(right[1], right[0]).p)
@@ -122,25 +125,39 @@ def _on_tests(
 
 
 def _on_validation(judge: Judge, level: int, names: list[str], seed: int) -> Answers:
-    """What the models say of validation rows, at most _CELLS of rows x classes, drawn at random."""
-    y = judge.data.validation.y[level]
-    rows = np.flatnonzero(y >= 0)
+    """What the models say of half of the validation sessions, at most _CELLS of rows x classes, at random.
+
+    Calibration and weights are those of the other half: on their own rows they would look too good.
+    """
+    part = judge.data.validation
+    y = part.y[level]
+    sessions, session = np.unique(part.group, return_inverse=True)
+    learn = (session if len(sessions) > 1 else np.arange(len(y))) % 2 == 0
+    rows = np.flatnonzero((y >= 0) & ~learn)
     most = max(1, _CELLS // len(judge.data.classes[level]))
     if len(rows) > most:
         rows = np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))
-    p = _stack(judge, level, names, judge.on_validation, rows)
-    weights = validation_weights(y[rows], p.argmax(axis=2).T, p.shape[2])
+    learn = learn & (y >= 0)
+    calibration = judge.calibration_on(np.flatnonzero(learn)) if level == 1 else judge.calibration
+    before, p = (_stack(calibration, level, names, judge.on_validation, some) for some in (learn, rows))
+    weights = validation_weights(y[learn], before.argmax(axis=2).T, p.shape[2])
     return Answers(p, weights.clip(_LEAST_WEIGHT), y[rows])
 
 
-def _stack(judge: Judge, level: int, names: list[str], said: Mapping[tuple[str, int], F32], rows: I64) -> F32:
+def _stack(
+    calibration: Calibration,
+    level: int,
+    names: list[str],
+    said: Mapping[tuple[str, int], F32],
+    rows: I64 | Bool,
+) -> F32:
     """Probabilities (models, n, classes); those of level 1 calibrated, as the fusion has them."""
     found = []
     for name in names:
         p = said[name, level][rows]
         key = f"L1/{name}"
-        if level == 1 and key in judge.calibration.by_name:
-            attack = judge.calibration.apply(key, p[:, 1].astype(np.float64))
+        if level == 1 and key in calibration.by_name:
+            attack = calibration.apply(key, p[:, 1].astype(np.float64))
             p = np.stack([1.0 - attack, attack], axis=1)
         found.append(p.astype(np.float32))
     return np.stack(found)

@@ -12,6 +12,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from cellwatch.models.datasets.dataset import DataSet
     from cellwatch.models.selection.compared import Compared
     from cellwatch.models.selection.level import Chosen, Ensemble, Settings
     from cellwatch.models.selection.scores import Scores
@@ -69,12 +70,13 @@ def select(
             print_json(_sensitivity_json(tables)) if as_json else _print_sensitivity(screen, tables)
             return
         _check_picture(picture)
+        known = _opened(data, cache, chosen_from, err) if data else None
         settings = _settings(chosen_from, sizes, k, weights, reference, population, generations)
         from cellwatch.nodes.choosing import choose_all  # needs pymoo
 
         with bar(err) as tick:
             found = choose_all(chosen_from, settings, runs, seed, workers, tick)
-        duels = _duels(data, cache, chosen_from, settings, runs, seed, workers, err) if data else {}
+        duels = _duels(known, cache, chosen_from, settings, runs, seed, workers, err) if known else {}
         if picture is not None:
             from cellwatch.nodes.front_picture import draw
 
@@ -86,7 +88,7 @@ def select(
     if as_json:
         measured = {str(each): one.to_dict() for each, one in duels.items()}
         levels = {str(each): choice_json(one) for each, one in found.items()}
-        print_json({"levels": levels} | ({"measured": measured} if data else {}))
+        print_json({"levels": levels} | ({"measured": measured} if known else {}))
         return
     from cellwatch.models.selection.compared import compare, of_the_paper
 
@@ -157,6 +159,8 @@ def _settings(
 def _check_picture(path: Path | None) -> None:
     if path is not None and path.suffix not in _PICTURES:
         raise ValueError(f"{path}: a picture is .svg, .png or .pdf")
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)  # an error comes before the searches
 
 
 def _whole(text: str, option: str, example: str) -> list[int]:
@@ -176,8 +180,29 @@ def _four(text: str, option: str) -> list[float]:
     return found
 
 
+def _opened(data: str, cache: Path | None, scores: Mapping[int, Scores], console: Console) -> DataSet:
+    """The data set; says which levels and models of the scores have no part in it."""
+    from cellwatch.models.detectors.catalog import DETECTORS
+    from cellwatch.nodes.runner import home
+    from cellwatch.nodes.train_command import open_sets
+
+    sets = open_sets(data, cache or home() / "datasets", "", "", "", console)
+    if len(sets) > 1:
+        raise ValueError(f"{data} is {len(sets)} data sets: name one: {', '.join(s.name for s in sets)}")
+    for level, one in scores.items():
+        names = [model for model in one.models if model not in DETECTORS]
+        if level not in sets[0].classes:
+            console.print(f"level {level}: not measured, {data} has no such level", highlight=False)
+        elif len(names) == len(one.models):
+            raise ValueError(f"none of the models of level {level} is a detector of Cellwatch")
+        elif names:
+            said = f"level {level}: not measured, no detectors of Cellwatch: {', '.join(names)}"
+            console.print(said, highlight=False)
+    return sets[0]
+
+
 def _duels(
-    data: str,
+    data: DataSet,
     cache: Path | None,
     scores: Mapping[int, Scores],
     settings: Settings,
@@ -190,20 +215,14 @@ def _duels(
     from cellwatch.models.detectors.catalog import DETECTORS
     from cellwatch.nodes.measured_choice import duel
     from cellwatch.nodes.runner import home
-    from cellwatch.nodes.train_command import bar, judge_of, open_sets, train_models
+    from cellwatch.nodes.train_command import bar, judge_of, train_models
 
     place = cache or home() / "datasets"
-    sets = open_sets(data, place, "", "", "", console)
-    if len(sets) > 1:
-        raise ValueError(f"{data} is {len(sets)} data sets: name one: {', '.join(s.name for s in sets)}")
-    chosen = sets[0]
     found = {}
-    for level in (each for each in scores if each in chosen.classes):
+    for level in (each for each in scores if each in data.classes):
         names = [model for model in scores[level].models if model in DETECTORS]
-        if not names:
-            raise ValueError(f"none of the models of level {level} is a detector of Cellwatch")
-        trained = train_models(chosen, place, [level], ",".join(names), "local", workers, seed, console)
-        judge, _ = judge_of(chosen, trained, console)
+        trained = train_models(data, place, [level], ",".join(names), "local", workers, seed, console)
+        judge, _ = judge_of(data, trained, console)
         with bar(console) as tick:
             found[level] = duel(judge, scores[level], settings, runs, seed, workers, tick)
     return found

@@ -41,10 +41,12 @@ def said(y, seed):
 
 def judge():
     y = {
-        name: np.random.default_rng(i).integers(3, size=300) for i, name in enumerate(("val", "new", "calm"))
+        name: np.random.default_rng(i).integers(3, size=1200) for i, name in enumerate(("val", "new", "calm"))
     }
     y["calm"][:] = 0
-    parts = {name: SimpleNamespace(y={2: labels}, name=name) for name, labels in y.items()}
+    parts = {
+        name: SimpleNamespace(y={2: labels}, group=np.full(1200, ""), name=name) for name, labels in y.items()
+    }
     data = SimpleNamespace(
         validation=parts["val"], classes={2: "abc"}, tests={name: parts[name] for name in ("new", "calm")}
     )

@@ -113,6 +113,8 @@ def test_weights_rank(select):
         (THREE, ("--weights", "1,2"), "--weights 1,2: four numbers"),
         (THREE, ("--weights", "0,0,0,0"), "--weights 0,0,0,0: weights are numbers >= 0"),
         (THREE, ("--reference", "a,0,0,0"), "--reference a,0,0,0: four numbers"),
+        (THREE, (*QUICK, "--picture", "/proc/none/x.svg"), "/proc/none"),
+        (THREE, (*QUICK, "--data", "nowhere"), "no data set is called 'nowhere'"),
         (THREE, (*QUICK, "--picture", "x.docx"), "x.docx: a picture is .svg, .png or .pdf"),
     ],
 )
