@@ -97,7 +97,9 @@ def balanced(folds: Iterable[Fold], *, seed: int = 0) -> Iterator[Fold]:
         least = min(map(len, sides))
         if not least:
             raise ValueError(f"{fold.name}: {truth.sum()} anomalies among {len(truth)} test rows: no balance")
-        yield replace(fold, counted=np.sort(np.concatenate([rng.choice(s, least, replace=False) for s in sides])))
+        yield replace(
+            fold, counted=np.sort(np.concatenate([rng.choice(s, least, replace=False) for s in sides]))
+        )
 
 
 def leaky(x: F32, y: Bool, *, folds: int = FOLDS, seed: int = 0) -> Iterator[Fold]:

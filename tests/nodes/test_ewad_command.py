@@ -244,7 +244,12 @@ def test_balanced_folds_are_cut_from_what_honest_ones_learnt(given, monkeypatch)
 
 def test_a_word_that_scored_rows_lack_is_not_missing():
     rows = LabelledRows(
-        "t", "t", ("c0", "mode=auto"), np.array([[1, 1], [2, 0]], np.float32), np.zeros(2, np.int64), np.full(2, "")
+        "t",
+        "t",
+        ("c0", "mode=auto"),
+        np.array([[1, 1], [2, 0]], np.float32),
+        np.zeros(2, np.int64),
+        np.full(2, ""),
     )
     x = aligned(rows, ("c0", "mode=auto", "mode=manual", "c1", "line=a"))
     assert x[:, :3].tolist() == [[1, 1, 0], [2, 0, 0]]
@@ -304,7 +309,9 @@ def test_a_row_without_label_or_time_is_refused(tmp_path, column):
         ewad_data.open_rows(str(path), label="state", time="at")
 
 
-@pytest.mark.parametrize(("data", "protocol"), [("secom", "honest"), ("secom", "time"), ("mnist", "honest")])
+@pytest.mark.parametrize(
+    ("data", "protocol"), [("secom", "honest"), ("secom", "time"), ("mnist", "honest"), ("skab", "honest")]
+)
 def test_a_name_is_the_same_method_in_every_table(data, protocol):
     """Results are kept by name."""
 
@@ -361,7 +368,9 @@ def test_train_then_score(table, tmp_path):
 
     worn = tmp_path / "worn.csv"
     worn.write_text("\n".join([lines[0], *(line for line in lines if '"worn"' in line or ",worn" in line)]))
-    done = cellwatch("ewad", "score", "--data", worn, "--label", "state", "--model", tmp_path / "model", "--json")
+    done = cellwatch(
+        "ewad", "score", "--data", worn, "--label", "state", "--model", tmp_path / "model", "--json"
+    )
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["rows"]
 
