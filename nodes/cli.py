@@ -17,8 +17,8 @@ from rich.text import Text
 
 from cellwatch.nodes.alarms_command import alarms
 from cellwatch.nodes.audit_command import audit
-from cellwatch.nodes.evaluate_command import evaluate
 from cellwatch.nodes.drift_command import drift
+from cellwatch.nodes.evaluate_command import evaluate
 from cellwatch.nodes.ewad_command import app as ewad
 from cellwatch.nodes.features_command import features
 from cellwatch.nodes.profile_command import commission, profile

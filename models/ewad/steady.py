@@ -48,7 +48,7 @@ def _mean(x: NDArray[np.floating]) -> F64:
     """Of the known numbers of each column (f,), NaN where there is none."""
     known = ~np.isnan(x)
     total, count = np.where(known, x, 0.0).sum(axis=0), known.sum(axis=0)
-    return np.divide(total, count, out=np.full(x.shape[1], np.nan), where=count > 0)
+    return np.asarray(np.divide(total, count, out=np.full(x.shape[1], np.nan), where=count > 0))
 
 
 class Steady:

@@ -1,0 +1,172 @@
+"""What the drift monitors cost, and what they find in the published streams: the tables of docs/drift.md.
+
+    python benchmarks/drift.py [--part cost|streams] [--write docs/drift.md] [--json]
+
+The cost is that of 40 devices with 90 features, judged by 22 models, for a window of the cell; beside it that
+of the same histograms and distances by a plain loop over devices and features, in the same run. Times are the
+thread's own, so that other work on the machine counts little. The streams are run through by
+`cellwatch drift evaluate --stream NAME --beside --json`, as a user starts it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from cellwatch.models.drift.distribution import Distribution
+from cellwatch.models.drift.sequential import NAMES
+from cellwatch.models.drift.watch import DriftSettings, DriftWatch
+from cellwatch.nodes.text_file import fill
+
+DEVICES, FEATURES, MODELS = 40, 90, 22
+BLOCKS = 20
+STREAMS = ("sea", "sea_stream", "elec2")
+
+
+def cost() -> dict[str, float]:
+    """Microseconds for one window of the cell, and for one labelled sample."""
+    random = np.random.default_rng(0)
+    settings = DriftSettings()
+    watch = DriftWatch(settings, devices=DEVICES)
+    values = random.normal(size=(settings.block, DEVICES, FEATURES)).astype(np.float32)
+    scores = random.random((settings.block, DEVICES, MODELS)).astype(np.float32)
+    loss = random.exponential(0.3, 20_000).clip(0, 4.6)
+    for _ in range(settings.profile // settings.block):
+        watch.unlabelled(values, scores)
+    spent = []
+    for _ in range(BLOCKS):
+        for i in range(settings.block):
+            begun = time.thread_time()
+            watch.unlabelled(values[i : i + 1], scores[i : i + 1])
+            spent.append(time.thread_time() - begun)
+    begun = time.thread_time()
+    watch.labelled(loss, loss > 1)
+    labelled = time.thread_time() - begun
+    profile = Distribution(values)
+    begun = time.thread_time()
+    found = profile.distance(values)
+    together = time.thread_time() - begun
+    begun = time.thread_time()
+    looped = plain(profile._edges, profile._roots, values)  # noqa: SLF001 - what it learnt, to judge by
+    alone = time.thread_time() - begun
+    assert np.allclose(found, looped)
+    return {
+        "window_us": 1e6 * float(np.mean(spent)),
+        "window_us_median": 1e6 * float(np.median(spent)),
+        "window_us_most": 1e6 * float(np.max(spent)),
+        "labelled_sample_us": 1e6 * labelled / len(loss),
+        "histograms_us": 1e6 * together / settings.block,
+        "loop_us": 1e6 * alone / settings.block,
+        "loop_ratio": alone / together,
+    }
+
+
+def plain(edges: np.ndarray, roots: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Hellinger's distances (d, c), a device and a feature at a time."""
+    windows, devices, features = values.shape
+    out = np.zeros((devices, features))
+    for d in range(devices):
+        for c in range(features):
+            column = values[:, d, c]
+            seen = column[np.isfinite(column)]
+            counts = np.bincount(np.searchsorted(edges[:, d, c], seen), minlength=6)
+            shares = np.append(counts, windows - len(seen)) / windows
+            out[d, c] = np.sqrt(max(1 - (roots[:, d, c] * np.sqrt(shares)).sum(), 0))
+    return out
+
+
+def evaluated(stream: str) -> dict:
+    """What `cellwatch drift evaluate` says of a stream."""
+    done = subprocess.run(
+        [*(sys.executable, "-m", "cellwatch.nodes.cli", "drift", "evaluate"),
+         *("--stream", stream, "--beside", "--json")],
+        stdout=subprocess.PIPE, check=True,
+    )  # fmt: skip
+    return json.loads(done.stdout)
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def cost_table(found: dict[str, float]) -> str:
+    """One line a figure."""
+    names = {
+        "window_us": "one window of the cell, mean",
+        "window_us_median": "one window of the cell, median",
+        "window_us_most": "the window that ends a block, the longest",
+        "labelled_sample_us": f"one labelled sample: loss, errors, {', '.join(NAMES)}",
+        "histograms_us": "of a window: histograms and distances of the features",
+        "loop_us": "the same by a loop over devices and features",
+    }
+    rows = [[text, f"{found[name]:,.0f}"] for name, text in names.items()]
+    return table(["", "µs"], rows) + f"\n\nThe loop costs {found['loop_ratio']:.1f} times as much."
+
+
+def stream_table(found: dict[str, dict]) -> str:
+    """One line a method and stream."""
+    rows = []
+    for stream, one in found.items():
+        for name, figures in one["methods"].items():
+            alarms = figures["alarms"]
+            cells = [stream, name, f"{figures['accuracy']:.4f}", str(len(alarms))]
+            if one["drifts"] is None:
+                rows.append([*cells, "not known", "not known"])
+                continue
+            delays = ", ".join("missed" if d is None else f"{d:,}" for d in figures["delays"])
+            rows.append([*cells, delays or "no drift", str(figures["false_alarms"])])
+    return table(["stream", "", "accuracy", "alarms", "rows until found", "false alarms"], rows)
+
+
+def alarm_table(found: dict[str, dict]) -> str:
+    """One line an alarm of the monitors."""
+    rows = [
+        [stream, f"{a['alarm']:,}", f"{a['since']:,}", a["scenario"], f"{a['false_alarm_rise']:+.3f}",
+         f"{a['miss_rise']:+.3f}", ", ".join(a["reasons"])]
+        for stream, one in found.items()
+        for a in one["details"]
+    ]  # fmt: skip
+    head = ["stream", "alarm at row", "since about", "scenario", "rise of FPR", "rise of FNR", "raised by"]
+    return table(head, rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--part", choices=("cost", "streams"))
+    parser.add_argument("--write", type=Path)
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    figures: dict = {}
+    parts = {}
+    if args.part != "streams":
+        figures["cost"] = cost()
+        parts["cost"] = cost_table(figures["cost"])
+    if args.part != "cost":
+        figures["streams"] = {name: evaluated(name) for name in STREAMS}
+        parts["streams"] = stream_table(figures["streams"])
+        parts["alarms"] = alarm_table(figures["streams"])
+    if args.json:
+        print(json.dumps(figures, indent=1))
+        return
+    for name, text in parts.items():
+        if args.write is None:
+            print(f"## {name}\n\n{text}\n")
+            continue
+        try:
+            fill(args.write, name, text)
+        except ValueError as error:
+            raise SystemExit(str(error)) from None
+
+
+if __name__ == "__main__":
+    main()
