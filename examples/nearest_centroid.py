@@ -1,4 +1,4 @@
-"""A detector of your own in a few lines, judged like the 22 that come with Cellwatch:
+"""A detector of your own in a few lines, judged like the 22 that come with Cellwatch.
 
 cellwatch evaluate --data nsl_kdd --detector nearest_centroid:NearestCentroid --detectors XGB,KNN
 """

@@ -94,7 +94,7 @@ def splits(
     if data.name == "mnist":
         found = _digits(data, protocol, limits, seed)
     elif data.name == "skab" and protocol != "leaky":
-        found = _runs(data, protocol, seed)
+        found = _runs(data)
     else:
         found = _shuffled(data, protocol, limits, seed, prequential)
     count = min(found.count, limits.folds or found.count)
@@ -181,7 +181,7 @@ def _digits(data: LabelledRows, protocol: str, limits: Limits, seed: int) -> Spl
     return Splits(folds(), len(limits.digits), said)
 
 
-def _runs(data: LabelledRows, protocol: str, seed: int) -> Splits:
+def _runs(data: LabelledRows) -> Splits:
     """SKAB's published protocol: each run is learnt from its first rows and judged on the others."""
     test = data.test
     assert test is not None
