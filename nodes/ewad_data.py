@@ -98,7 +98,9 @@ def splits(
     else:
         found = _shuffled(data, protocol, limits, seed, prequential)
     count = min(found.count, limits.folds or found.count)
-    folds = (thin(fold, limits.rows) if limits.rows else fold for fold in islice(found.folds, count))
+    folds: Iterator[Fold] = (
+        thin(fold, limits.rows) if limits.rows else fold for fold in islice(found.folds, count)
+    )
     if protocol == "balanced":
         about = f"{found.about}; test rows of the larger class drawn to as many as of the smaller"
         found, folds = replace(found, about=about), protocols.balanced(folds, seed=seed)
