@@ -28,6 +28,7 @@ CELL = EwadSettings(
     hidden=24,
     latent=8,
     critic_steps=2,
+    alpha=0.0,  # so far out in the tail that a cell may be called, the critic is the calmer of the two
     constant="keep",  # what never moved may move in an attack
     outlier_z=math.inf,  # what is rare in a benign period is benign too
 )

@@ -133,11 +133,13 @@ def _calibrate(scoring: Scoring, validation: F32, seed: int) -> Calibration:
     usual = np.stack([_mean(known, axis=1), deviation(known, 1)], axis=1)
     scoring.usual = learnt(np.broadcast_to(usual, (2, 2, len(columns))))
 
-    normal, odd = (
-        look(lambda part: scoring.terms(part)[0], rows)
-        for rows in (validation, weighting.swapped(validation, seed))
-    )
-    alpha = weighting.alpha(normal, odd)
+    alpha = scoring.settings.alpha
+    if alpha is None:
+        normal, odd = (
+            look(lambda part: scoring.terms(part)[0], rows)
+            for rows in (validation, weighting.noisy(validation, seed))
+        )
+        alpha = weighting.alpha(normal, odd, scoring.settings.combination)
     scoring.share = learnt(np.array([alpha, 1 - alpha]))
 
     score = look(lambda part: scoring(part).score[:, None], validation)[:, 0]

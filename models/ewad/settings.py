@@ -37,6 +37,7 @@ class EwadSettings:
     residual: "standardised" measures each column's error in its own normal error, "plain" as it is.
     combination: of the members' scores; the paper's is the mean. With "min" members of the same columns are
         rivals for a row, measured on one scale: that of the member that rebuilds it best.
+    alpha: weight of the reconstruction in the score, 0..1, beta is the rest; None: learnt (`weighting`).
     false_alarms: share of normal rows beyond `Ewad.threshold`.
     """
 
@@ -67,6 +68,7 @@ class EwadSettings:
     latent_steps: int = 20
     residual: Residual = "standardised"
     combination: Combination = "mean"
+    alpha: float | None = None
     false_alarms: float = 0.01
 
     def __post_init__(self) -> None:
@@ -85,6 +87,8 @@ class EwadSettings:
             raise ValueError(f"depths are at least 2, not {self.depths}")
         if not 0 <= self.overlap <= 1:
             raise ValueError(f"overlap lies in 0..1, not {self.overlap}")
+        if self.alpha is not None and not 0 <= self.alpha <= 1:
+            raise ValueError(f"alpha lies in 0..1, not {self.alpha}")
         if not 0 < self.false_alarms < 1:
             raise ValueError(f"false_alarms lies between 0 and 1, not {self.false_alarms}")
 

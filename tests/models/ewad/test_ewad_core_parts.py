@@ -12,6 +12,7 @@ from scipy.stats import genpareto
 from cellwatch.models.ewad import weighting
 from cellwatch.models.ewad.balancing import balance, smote, synthesise
 from cellwatch.models.ewad.calibration import Calibration
+from cellwatch.models.ewad.ewad import Ewad
 from cellwatch.models.ewad.gan import Gan
 from cellwatch.models.ewad.layers import Stack
 from cellwatch.models.ewad.partitions import Partitions, partition
@@ -237,16 +238,36 @@ def test_alpha_picks_the_term_that_tells_rows_apart():
     rng = np.random.default_rng(0)
     normal = rng.normal(size=(2, 500, 3))
     odd = rng.normal(size=(2, 500, 3))
-    odd[0] += 3
-    assert weighting.alpha(normal, odd) > 0.5
-    assert weighting.alpha(normal[::-1], odd[::-1]) < 0.5
+    odd[0] += 0.5
+    assert weighting.alpha(normal, odd) >= 0.8
+    assert weighting.alpha(normal[::-1], odd[::-1]) == weighting.LEAST  # the critic never counts for more
 
 
-def test_swapped_rows_keep_every_columns_values():
-    x = np.random.default_rng(0).random((50, 20), dtype=np.float32)
-    made = weighting.swapped(x, seed=1)
-    assert ((made != x).sum(axis=1) == 2).all()
-    assert all(np.isin(made[:, k], x[:, k]).all() for k in range(20))
+def test_alpha_sees_members_as_they_are_joined():
+    rng = np.random.default_rng(0)
+    normal = rng.normal(size=(2, 400, 2))
+    odd = rng.normal(size=(2, 400, 2))
+    odd[0, :, 0] += 20  # one member alone: the mean sees it, the least one does not
+    odd[1] += 1
+    assert weighting.alpha(normal, odd, "mean") > weighting.alpha(normal, odd, "min")
+
+
+def test_noisy_rows_are_as_far_off_as_normal_rows_vary():
+    x = np.random.default_rng(0).normal(size=(4000, 3)).astype(np.float32) * [1, 10, 0] + 5
+    x[::2, 0] = np.nan
+    made = weighting.noisy(x.astype(np.float32), seed=1)
+    off = made - x
+    assert np.nanstd(off, axis=0)[:2] == pytest.approx([1, 10], rel=0.05)
+    assert (off[:, 2] == 0).all()
+    assert (np.isnan(made) == np.isnan(x)).all()
+
+
+def test_a_given_alpha_is_kept():
+    rows = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32)
+    model = Ewad(EwadSettings(epochs=1, members=2, alpha=0.25)).fit(rows, ("a", "b", "c"))
+    assert (model.report.alpha, model.report.beta) == (0.25, 0.75)
+    with pytest.raises(ValueError, match="alpha lies in"):
+        EwadSettings(alpha=1.5)
 
 
 def test_smote_mixes_rare_rows_only():
