@@ -118,7 +118,7 @@ def evaluate(
                     one, place, levels, names, own, engine, workers, range(seed, seed + runs), measured, err
                 )
             )
-        found = {"command": _said(), "runs": [*range(seed, seed + runs)], "data": results}
+        found = {"command": _said(), "seeds": [*range(seed, seed + runs)], "data": results}
         written = []
         if report is not None:
             from cellwatch.nodes.evaluation_report import write_report

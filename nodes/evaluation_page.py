@@ -102,9 +102,11 @@ def scores_of(row: Row) -> list[float]:
 def _origin(found: Row) -> str:
     said = [f"<code>{safe(found['command'])}</code>"] if found.get("command") else []
     said += [f"version {safe(found['version'])}"] if found.get("version") else []
-    runs = [safe(run) for run in found.get("runs") or []]
-    said += [f"runs {', '.join(runs)}"] if runs else []
-    said += [f"results, metrics and scores are means, all else is of run {runs[0]}"] if len(runs) > 1 else []
+    seeds = [safe(seed) for seed in found.get("seeds") or []]
+    said += [f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(seeds)}"] if seeds else []
+    said += (
+        [f"results, metrics and scores are means, the rest is of seed {seeds[0]}"] if len(seeds) > 1 else []
+    )
     return note(" · ".join(said)) if said else ""
 
 

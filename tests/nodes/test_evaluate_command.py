@@ -163,7 +163,7 @@ def test_no_probabilities_are_refused():
 
 def test_runs_are_averaged(given):
     found = answer(*given, "--detectors", "DecisionTree", "--level", "2", "--runs", "2")
-    assert found["runs"] == [0, 1]
+    assert found["seeds"] == [0, 1]
     (row,) = (r for r in found["data"][0]["rows"] if r["name"] == "DecisionTree")
     one = [
         next(

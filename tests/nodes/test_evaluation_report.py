@@ -116,7 +116,7 @@ def full_size() -> dict:
     return {
         "command": "cellwatch evaluate --data sim:factory --runs 5",
         "version": "0.1",
-        "runs": [0, 1],
+        "seeds": [0, 1],
         "data": [data],
     }
 
@@ -238,9 +238,9 @@ def test_a_score_that_select_would_refuse_is_left_out(tmp_path):
 
 
 def test_of_several_runs_it_says_what_is_a_mean(written, tmp_path):
-    words = "results, metrics and scores are means, all else is of run 0"
+    words = "results, metrics and scores are means, the rest is of seed 0"
     assert words in (written[2] / "report.html").read_text(encoding="utf-8")
-    assert words not in write_report({"runs": [0]}, tmp_path)[0].read_text(encoding="utf-8")
+    assert words not in write_report({"seeds": [0]}, tmp_path)[0].read_text(encoding="utf-8")
 
 
 def test_all_pictures_are_there(written):
@@ -369,7 +369,7 @@ def test_no_text_of_others_becomes_markup(tmp_path):
         "reliability": {key: [{"predicted": 0.5, "observed": 0.5, "rows": 1}]},
         "failed": [{"level": 1, "name": EVIL, "run": 0, "error": EVIL}],
     }  # fmt: skip
-    files = write_report({"command": EVIL, "version": EVIL, "runs": [EVIL], "data": [data]}, tmp_path)
+    files = write_report({"command": EVIL, "version": EVIL, "seeds": [EVIL], "data": [data]}, tmp_path)
     text = files[0].read_text(encoding="utf-8")
     assert Page(text).tags.count("script") == 1  # the page's own
     assert "\x1b" not in text
