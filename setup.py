@@ -15,6 +15,7 @@ NODES = (
     "rule_node",
     "ensemble_node",
     "fusion_node",
+    "drift_node",
     "influx_export_node",
     "cell_manager_node",
 )
@@ -86,6 +87,7 @@ setup(
         "pyarrow>=18",
         "PyYAML>=6",
         "rich>=13",
+        "river~=0.26",
         "setproctitle>=1.3",
         "typer>=0.15",
         # training and the export to ONNX
@@ -100,8 +102,8 @@ setup(
         # serving: exactly one of the two, chosen by the Makefile (both provide the same modules)
         "cpu": ["onnxruntime>=1.22,<2", "xgboost-cpu~=3.2"],
         "gpu": ["onnxruntime-gpu>=1.22,<2", "xgboost~=3.2"],
-        # drift detection and the choice of the ensemble: no node that only watches needs them
-        "learn": ["pymoo~=0.6.1", "river~=0.26"],
+        # the choice of the ensemble: no node needs it
+        "learn": ["pymoo~=0.6.1"],
         # what the simulated plant speaks besides OPC UA
         "sim": ["paho-mqtt~=2.1", "pymodbus~=3.16"],
         "ros-wheels": ROS_WHEELS,

@@ -3,7 +3,8 @@
     python benchmarks/drift.py [--part cost|streams] [--write docs/drift.md] [--json]
 
 The cost is that of 40 devices with 90 features, judged by 22 models, for a window of the cell; beside it that
-of the same histograms and distances by a plain loop over devices and features, in the same run. Times are the
+of the same histograms and distances by a plain loop over devices and features, in the same run, and that of
+windows with their verdicts as the drift node gets them, without the reading of messages. Times are the
 thread's own, so that other work on the machine counts little. The streams are run through by
 `cellwatch drift evaluate --stream NAME --beside --json`, as a user starts it.
 """
@@ -19,9 +20,19 @@ from pathlib import Path
 
 import numpy as np
 
+from cellwatch.models.drift.cell_watch import CellWatch
 from cellwatch.models.drift.distribution import Distribution
 from cellwatch.models.drift.sequential import NAMES
 from cellwatch.models.drift.watch import DriftSettings, DriftWatch
+from cellwatch.models.types import (
+    FeatureWindow,
+    FusedVerdict,
+    FusedWindow,
+    Level,
+    LevelScores,
+    Screening,
+    Verdicts,
+)
 from cellwatch.nodes.text_file import fill
 
 DEVICES, FEATURES, MODELS = 40, 90, 22
@@ -56,15 +67,46 @@ def cost() -> dict[str, float]:
     looped = plain(profile._edges, profile._roots, values)  # noqa: SLF001 - what it learnt, to judge by
     alone = time.thread_time() - begun
     assert np.allclose(found, looped)
+    whole = cell()
     return {
         "window_us": 1e6 * float(np.mean(spent)),
         "window_us_median": 1e6 * float(np.median(spent)),
         "window_us_most": 1e6 * float(np.max(spent)),
+        "cell_us": 1e6 * float(np.mean(whole)),
+        "cell_us_median": 1e6 * float(np.median(whole)),
         "labelled_sample_us": 1e6 * labelled / len(loss),
         "histograms_us": 1e6 * together / settings.block,
         "loop_us": 1e6 * alone / settings.block,
         "loop_ratio": alone / together,
     }
+
+
+def cell() -> list[float]:
+    """Seconds that `CellWatch` spends on each window."""
+    random = np.random.default_rng(0)
+    devices = tuple(f"device-{i}" for i in range(DEVICES))
+    detectors = tuple(f"model-{i}" for i in range(MODELS))
+    watch = CellWatch([f"feature-{i}" for i in range(FEATURES)])
+    watch.model("v1", detectors)
+    fused = tuple(FusedVerdict(name, Screening.ALLOW, 0.1, 0.5) for name in devices)
+    none = np.zeros(0, np.uint32), np.zeros((0, 0), np.float32)
+    spent = []
+    for i in range(1, 2_001):
+        at = i * 10**9
+        values = random.normal(size=(DEVICES, FEATURES)).astype(np.float32)
+        attack = random.random((DEVICES, MODELS, 1)).astype(np.float32)
+        both = np.concatenate([1 - attack, attack], axis=2)
+        scores = LevelScores(Level.L1, detectors, ("benign", "attack"), both)
+        window = FeatureWindow(i, at - 10**9, at, at, "", devices, values, (), *none)
+        silent = np.zeros(DEVICES, np.uint8), np.zeros(DEVICES, np.float32)
+        verdicts = Verdicts("ensemble", i, at, at, devices, *silent, (scores,))
+        begun = time.thread_time()
+        watch.features(window)
+        watch.scores(verdicts)
+        watch.fused(FusedWindow(i, at, at, fused))
+        watch.news(at)
+        spent.append(time.thread_time() - begun)
+    return spent
 
 
 def plain(edges: np.ndarray, roots: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -103,6 +145,8 @@ def cost_table(found: dict[str, float]) -> str:
         "window_us": "one window of the cell, mean",
         "window_us_median": "one window of the cell, median",
         "window_us_most": "the window that ends a block, the longest",
+        "cell_us": "the same in the drift node, with pairing, scores and fused verdicts, mean",
+        "cell_us_median": "this, median",
         "labelled_sample_us": f"one labelled sample: loss, errors, {', '.join(NAMES)}",
         "histograms_us": "of a window: histograms and distances of the features",
         "loop_us": "the same by a loop over devices and features",

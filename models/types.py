@@ -121,6 +121,14 @@ class Ne107(IntEnum):
     MAINTENANCE_REQUIRED = 4
 
 
+class DriftState(IntEnum):
+    """Whether the models still fit the cell."""
+
+    CALM = 0
+    WARNING = 1  # something moves; nothing is done about it
+    DRIFT = 2  # the alarm: stays until the model is changed, or the loss is back where it was
+
+
 @dataclass(frozen=True, slots=True)
 class TagInfo:
     """One tag of the catalogue; its place in `TagCatalog.tags` is its index in every batch."""
@@ -379,6 +387,32 @@ class FusedWindow:
     verdicts: tuple[FusedVerdict, ...]
     sources: tuple[str, ...] = ()  # that arrived in time
     missing: tuple[str, ...] = ()  # that were late or abstained
+
+
+class DriftFigure(NamedTuple):
+    """What one monitor of drift measured last."""
+
+    monitor: str  # "loss", "errors", or one of those without labels
+    value: float  # NaN: nothing to measure
+    limit: float  # infinite while the reference is too short
+    place: str = ""  # "DEVICE", or "DEVICE COLUMN": what moved most
+
+
+@dataclass(frozen=True, slots=True)
+class DriftEvent:
+    """Whether the models still fit the cell, and if not, since when and of which kind."""
+
+    at_ns: int
+    state: DriftState
+    level: Level  # of the decision that is watched
+    version: str  # of the models, "" = there are none
+    scenario: str = ""  # "A" false alarms, "B" misses, "" not known or no drift
+    since_ns: int = 0  # 0 = no drift
+    figures: tuple[DriftFigure, ...] = ()
+    reasons: tuple[str, ...] = ()  # what raised the alarm, and what is to be known beside it
+    windows: int = 0  # judged by these models
+    labelled: int = 0  # samples (a window of a device) with a label among them, as learnt
+    held_back: int = 0  # labels that contradict others
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,6 +67,7 @@ def node_table(
                 "segment_mb": cell.record.segment_mb,
             },
         ),
+        NodeSpec("drift_node", "drift_node", asdict(cell.drift)),
         NodeSpec(
             "fusion_node",
             "fusion_node",

@@ -101,6 +101,7 @@ class CellManagerNode(Node):
             (m.VerdictArray, "verdicts/ensemble", lambda x: led.on_verdicts(convert.verdicts(x))),
             (m.VerdictArray, "verdicts/ewad", lambda x: led.on_verdicts(convert.verdicts(x))),
             (m.FusedVerdictArray, "verdicts/fused", lambda x: led.on_fused(convert.fused(x), now())),
+            (m.DriftEvent, "drift", lambda x: led.on_drift(convert.drift(x))),
             (m.ActuatorCommand, "commands", lambda _: led.on_command()),
             (m.ActuatorResult, "command_results", lambda x: led.on_result(convert.result(x))),
         ):

@@ -20,6 +20,7 @@ from cellwatch.models.rules.rule_file import RuleFile
 from cellwatch.nodes.drivers.tag_map import TagMap, TagMapError
 
 MOST_FALSE_ALARMS = 3600.0  # an hour
+MOST_SETTLE_S = 86_400.0
 
 
 class ConfigError(ValueError):
@@ -84,6 +85,14 @@ class FusionConfig:
 
 
 @dataclass(frozen=True)
+class DriftConfig:
+    """The watch over the models; see `cellwatch.nodes.drift_node`."""
+
+    truth: bool = False  # a simulated or replayed plant says what every window was
+    settle_s: float = 30.0  # how long a label waits to be contradicted before it counts
+
+
+@dataclass(frozen=True)
 class RulesConfig:
     """See `cellwatch.models.rules.rulesense.RuleSettings`."""
 
@@ -144,6 +153,7 @@ class CellConfig:
     rules: RulesConfig = field(default_factory=RulesConfig)
     ensemble: EnsembleConfig = field(default_factory=EnsembleConfig)
     ewad: EwadConfig = field(default_factory=EwadConfig)
+    drift: DriftConfig = field(default_factory=DriftConfig)
     fusion: FusionConfig = field(default_factory=FusionConfig)
     response: list[ResponseConfig] = field(default_factory=list)
     response_file: str = ""  # instead of the three: a file with these keys
@@ -203,6 +213,8 @@ def load(path: Path) -> CellConfig:
             f"{path}: ewad: false_alarms_per_hour: {ewad.false_alarms_per_hour:g} is not "
             f"0 to {MOST_FALSE_ALARMS:g}"
         )
+    if not 0 <= cell.drift.settle_s <= MOST_SETTLE_S:
+        raise ConfigError(f"{path}: drift: settle_s: {cell.drift.settle_s:g} is not 0 to {MOST_SETTLE_S:g}")
     if ewad.model:
         ewad = dataclasses.replace(ewad, model=str((path.parent / ewad.model).resolve()))
     return dataclasses.replace(cell, plcs=plcs, rules=rules, ensemble=ensemble, ewad=ewad)

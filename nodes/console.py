@@ -65,6 +65,8 @@ def print_report(console: Console, report: dict[str, Any]) -> None:
     facts.add_row("verdicts", f"{report['windows']} windows; " + _counts(v))
     if report["false_alarms"] is not None:
         facts.add_row("false alarms", str(report["false_alarms"]))
+    drift = {k: n for k, n in report["drift"].items() if k not in {"state", "scenario"}}
+    facts.add_row("drift", f"{report['drift']['state'] or DASH}; {_counts(drift)}")
     facts.add_row("commands", _counts(c))
     safe = report["plant"]["safe_state_reached_at"]
     if safe is not None:

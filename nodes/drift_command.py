@@ -40,14 +40,12 @@ def evaluate(
     from cellwatch.nodes.train_command import bar
 
     try:
-        from cellwatch.nodes.drift_evaluation import evaluate as judge  # needs river
+        from cellwatch.nodes.drift_evaluation import evaluate as judge
         from cellwatch.nodes.drift_evaluation import open_stream
 
         opened = open_stream(stream, label=label, benign=benign, drifts=_rows(drifts))
         with bar(err) as tick:
             found = judge(opened, beside=beside, seed=seed, told=tick)
-    except ImportError as error:
-        raise fail(f"{error.name} is not installed: pip install 'cellwatch[learn]'") from None
     except (ValueError, OSError) as error:
         raise fail(error) from None
     if as_json:

@@ -64,6 +64,7 @@ class InfluxExportNode(CellNode):
             m.ActuatorResult, "command_results", lambda x: record(lp.command_lines(convert.result(x)))
         )
         self.subscribe(m.AlarmArray, "alarms", self._alarms)
+        self.subscribe(m.DriftEvent, "drift", lambda x: record(lp.drift_lines(convert.drift(x))))
         self.subscribe(m.Label, "labels", lambda x: record(lp.label_lines(convert.label(x))))
 
     def _record(self, lines: bytes) -> None:

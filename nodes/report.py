@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from cellwatch.models.types import (
         CommandResult,
+        DriftEvent,
         FeatureWindow,
         FusedWindow,
         Incident,
@@ -52,6 +53,7 @@ class Ledger:
     verdicts: Counter[str] = field(default_factory=Counter)
     commands: Counter[str] = field(default_factory=Counter)
     windows: int = 0
+    drift: DriftEvent | None = None  # the last one
     alarms: deque[Alarm] = field(default_factory=lambda: deque(maxlen=MAX_ALARMS))
     devices: dict[str, tuple[str, str, str]] = field(default_factory=dict)  # name -> decision, category, why
     latency: dict[str, LatencyHistogram] = field(
@@ -106,6 +108,9 @@ class Ledger:
                     Alarm(now_ns, start, w.end_ns, v.device, v.decision, v.category, v.explanation)
                 )
 
+    def on_drift(self, event: DriftEvent) -> None:
+        self.drift = event
+
     def on_command(self) -> None:
         self.commands["issued"] += bool(self.start_ns)
 
@@ -136,6 +141,10 @@ class Ledger:
             },
             "incidents": [self._incident(i) for i in incidents or []],
             "false_alarms": None if incidents is None else len(self.false_alarms(incidents)),
+            "drift": {
+                "state": self.drift.state.name if self.drift else None,
+                "scenario": (self.drift.scenario if self.drift else "") or None,
+            },
             "commands": {k: self.commands[k] for k in ("issued", "accepted", "refused", "withheld")},
             "latency_ms": {k: h.summary() for k, h in self.latency.items()},
         }

@@ -35,6 +35,7 @@ MIN_WINDOW_S = 0.1
 LABELS_AT_ONCE = 10  # well below the depth of the topic
 NETWORK_COMMISSION_S = 10.0
 TAP = "network_tap_node"
+DRIFT_COUNTERS = ("windows", "labels_joined", "labels_expired", "labels_held_back", "alarms")
 CONFIG = Path(str(resources.files("cellwatch"))) / "config"
 
 
@@ -105,7 +106,8 @@ class CellRun:
             self._start_plant()
         if self.options.capture:
             tap = replace(self.cell.tap, source=self.options.capture, speed=self.options.speed)
-            self.cell = replace(self.cell, tap=tap)
+            # What the simulated plant tells of attacks is not in this traffic.
+            self.cell = replace(self.cell, tap=tap, drift=replace(self.cell.drift, truth=False))
 
     def _start_plant(self) -> None:
         kind, _, what = self.cell.plant.partition(":")
@@ -348,7 +350,7 @@ class CellRun:
             incidents = [i for i in seen if i.onset_ns < self.end_ns]
         start = self.ledger.start_ns
         nodes = self.manager.nodes
-        export = nodes["influx_export_node"]
+        export, drift = nodes["influx_export_node"], nodes["drift_node"]
         safe = self.plant.safe_state_ns if self.plant else None
         body = self.ledger.report(end_ns=self.end_ns, incidents=incidents)
         return {
@@ -359,6 +361,10 @@ class CellRun:
                 "written": export.total("written"),
                 "pending": int(export.counters.get("pending", 0)),
                 "lost": export.total("lost"),
+            },
+            "drift": {
+                **body["drift"],
+                **{key: drift.total(key) for key in DRIFT_COUNTERS},
             },
             "plant": {
                 "safe_state_reached_at": round((safe - start) / 1e9, 3) if safe and safe >= start else None,

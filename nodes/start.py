@@ -72,6 +72,11 @@ def _check(cell: CellConfig, options: RunOptions) -> None:
         raise ConfigError(
             f"cell {cell.cell}: plcs: a real cell needs an endpoint for each PLC, or use --plant sim"
         )
+    if kind == "none" and cell.drift.truth:
+        raise ConfigError(
+            f"cell {cell.cell}: drift: truth: only a simulated or replayed plant knows it; "
+            "labels of a real one come by the service submit_label"
+        )
     if not 0 <= options.seed < TRAINING_FIRST:
         raise ConfigError(
             f"--seed {options.seed}: use 0 to {TRAINING_FIRST - 1}; the others are kept for training"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from cellwatch.models.types import F64, I64, Bool
 
@@ -39,7 +39,7 @@ class Chart:
         self._floor = np.asarray(floor, dtype=np.float64)
         n = np.arange(reference + 1)
         self._factor = np.zeros(reference + 1)  # of the deviation, by the number of values seen
-        self._factor[least:] = stats.t.isf(alpha / series, n[least:] - 1) * np.sqrt(1 + 1 / n[least:])
+        self._factor[least:] = -special.stdtrit(n[least:] - 1, alpha / series) * np.sqrt(1 + 1 / n[least:])
         self._n: I64 = np.zeros(series, dtype=np.int64)
         self._mean, self._squares = np.zeros(series), np.zeros(series)
 

@@ -3,15 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from enum import IntEnum
 
-
-class DriftState(IntEnum):
-    """Where a model stands."""
-
-    CALM = 0
-    WARNING = 1  # something moves; nothing is done about it
-    DRIFT = 2  # the alarm: stays until the model is changed, or the loss is back where it was
+from cellwatch.models.types import DriftState
 
 
 class Decision:

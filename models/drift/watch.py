@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cellwatch.models.drift.decision import Decision, DriftState
+from cellwatch.models.drift.decision import Decision
 from cellwatch.models.drift.label_free import Block, LabelFree
 from cellwatch.models.drift.loss_monitor import LossMonitor, LossWindow
-from cellwatch.models.drift.sequential import Sequential
-from cellwatch.models.types import F32, F64, Bool
+from cellwatch.models.types import F32, F64, Bool, DriftState
+
+if TYPE_CHECKING:
+    from cellwatch.models.drift.sequential import Sequential
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,7 @@ class DriftWatch:
         """The model was changed: forget everything."""
         it = self._settings
         self._loss = LossMonitor(it.window, it.reference, it.alpha)
-        self._sequential = Sequential(self._seed)
+        self._sequential: Sequential | None = None  # made for the first label
         self._decision = Decision(it.consecutive)
         self._label_free = LabelFree(
             self._devices, profile=it.profile, block=it.block, reference=it.reference, alpha=it.alpha
@@ -70,6 +73,10 @@ class DriftWatch:
         """
         if not np.isfinite(loss).all():
             raise ValueError("a loss is not finite: leave samples without a label out")
+        if self._sequential is None:
+            from cellwatch.models.drift.sequential import Sequential  # river is large, and for labels alone
+
+            self._sequential = Sequential(self._seed)
         self.windows, done = [], 0
         while done < len(loss):
             part = slice(done, done + self._loss.room)

@@ -23,6 +23,8 @@ Measurements (tags; fields). Enumerations are the integers of `models.types`; Na
 - ``attributions`` (device; window_id, explanation, one field a feature: its share of P(attack))
 - ``commands`` (tag; command_id, window_id, status, value, read_back, error, issued_ns)
 - ``labels`` (kind, device; name, category, type, end_ns, devices, attack_id)
+- ``drift`` (; state, scenario, since_ns, level, version, reasons, windows, labelled, held_back, and for each
+  monitor MONITOR, MONITOR_limit, MONITOR_place)
 - ``health`` (name; level and the counters)
 
 Escaping follows the InfluxDB reference. Where servers read the same bytes differently, a look-alike stands in
@@ -46,6 +48,7 @@ import numpy as np
 from cellwatch.models.types import (
     Alarm,
     CommandResult,
+    DriftEvent,
     FeatureWindow,
     FusedWindow,
     Incident,
@@ -344,6 +347,26 @@ def label_lines(incident: Incident) -> bytes:
     return _encode(
         [line("labels", {"kind": incident.kind, "device": incident.device}, fields, incident.onset_ns)]
     )
+
+
+def drift_lines(event: DriftEvent) -> bytes:
+    """Encode how well the models still fit; time is when it was said."""
+    fields: dict[str, Field] = {
+        "state": int(event.state),
+        "scenario": event.scenario,
+        "since_ns": event.since_ns,
+        "level": int(event.level),
+        "version": event.version,
+        "reasons": ", ".join(event.reasons),
+        "windows": event.windows,
+        "labelled": event.labelled,
+        "held_back": event.held_back,
+    }
+    for one in event.figures:
+        fields |= {one.monitor: float(one.value), f"{one.monitor}_limit": float(one.limit)}
+        if one.place:
+            fields[f"{one.monitor}_place"] = one.place
+    return _encode([line("drift", {}, fields, event.at_ns)])
 
 
 def health_lines(name: str, level: int, counters: Mapping[str, Field], time_ns: int) -> bytes:

@@ -458,3 +458,42 @@ def alarms(msg: m.AlarmArray) -> tuple[t.Alarm, ...]:
         )
         for a in msg.alarms
     )
+
+
+_SCENARIOS = ("", "A", "B")  # by the constants of the message
+
+
+def drift_msg(e: t.DriftEvent) -> m.DriftEvent:
+    out = m.DriftEvent(
+        state=int(e.state),
+        scenario=_SCENARIOS.index(e.scenario),
+        since=time_msg(e.since_ns),
+        level=int(e.level),
+        version=e.version,
+        monitors=[f.monitor for f in e.figures],
+        values=[f.value for f in e.figures],
+        limits=[f.limit for f in e.figures],
+        places=[f.place for f in e.figures],
+        reasons=list(e.reasons),
+        windows=e.windows,
+        labelled=e.labelled,
+        held_back=e.held_back,
+    )
+    out.header.stamp, out.header.frame_id = time_msg(e.at_ns), "cell"
+    return out
+
+
+def drift(msg: m.DriftEvent) -> t.DriftEvent:
+    return t.DriftEvent(
+        time_ns(msg.header.stamp),
+        t.DriftState(msg.state),
+        t.Level(msg.level),
+        msg.version,
+        _SCENARIOS[msg.scenario],
+        time_ns(msg.since),
+        tuple(map(t.DriftFigure._make, zip(msg.monitors, msg.values, msg.limits, msg.places, strict=True))),
+        tuple(msg.reasons),
+        msg.windows,
+        msg.labelled,
+        msg.held_back,
+    )

@@ -50,6 +50,7 @@ TOPICS = {
     "labels": VERDICTS,
     "alarms": LATCHED,
     "response_state": LATCHED,
+    "drift": LATCHED,
     "heartbeat": HEARTBEAT,
 }
 

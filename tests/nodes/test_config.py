@@ -9,6 +9,8 @@ import pytest
 from cellwatch.nodes.cell import Artifacts, node_table
 from cellwatch.nodes.cli import config_path
 from cellwatch.nodes.config import ConfigError, load
+from cellwatch.nodes.runner import RunOptions
+from cellwatch.nodes.start import checked
 
 GOOD = "cell: c\nplcs:\n  - {name: PLC1, tag_map: map.yaml, endpoint: 'opc.tcp://127.0.0.1:4840'}\n"
 
@@ -46,6 +48,7 @@ def test_good_file_with_paths_relative_to_it(cell_file):
         ("cell: c\nplcs: [{name: A, tag_map: nowhere.yaml}]\n", "no such file"),
         (GOOD + "  - {name: PLC1, tag_map: map.yaml}\n", "share a name"),
         (GOOD + "fusion: {tresholt: 1}\n", "fusion: unknown key 'tresholt'"),
+        (GOOD + "drift: {settle_s: -1}\n", "drift: settle_s: -1 is not 0 to 86400"),
         ("cell: [\n", "line 2: not YAML"),
         ("just text\n", "expected keys and values"),
         ("", "found nothing"),
@@ -57,6 +60,13 @@ def test_mistakes_are_named(cell_file, text, word):
         load(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_real_plant_does_not_know_the_truth(cell_file):
+    path = cell_file(GOOD + "drift: {truth: true}\n")
+    with pytest.raises(ConfigError, match="drift: truth: only a simulated or replayed plant knows it"):
+        checked(path, "none", RunOptions())
+    assert checked(path, "sim", RunOptions()).drift.truth
 
 
 def test_missing_file(tmp_path):

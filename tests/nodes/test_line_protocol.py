@@ -12,6 +12,9 @@ from cellwatch.models.types import (
     AlarmState,
     CommandResult,
     CommandStatus,
+    DriftEvent,
+    DriftFigure,
+    DriftState,
     FeatureWindow,
     FusedVerdict,
     FusedWindow,
@@ -34,6 +37,7 @@ from cellwatch.nodes.drivers.line_protocol import (
     alarm_lines,
     attribution_lines,
     command_lines,
+    drift_lines,
     feature_lines,
     fused_lines,
     health_lines,
@@ -257,6 +261,20 @@ def test_the_rest():
     assert (point.fields["devices"], point.fields["end_ns"]) == ("tank pump", NOW + 5)
     (point,) = points(health_lines("tap", 1, {"packets": 5, "lag_s": math.nan}, NOW))
     assert point.fields == {"level": 1, "packets": 5}
+
+
+def test_drift_with_a_field_for_each_figure():
+    figures = (DriftFigure("loss", 0.5, math.inf), DriftFigure("features", 0.25, 0.2, "PLC1 size"))
+    event = DriftEvent(
+        NOW, DriftState.DRIFT, Level.L1, "v1", "A", NOW - 9, figures, ("loss", "2 held back"), 7, 30, 2
+    )
+    (point,) = points(drift_lines(event))
+    assert (point.measurement, point.tags, point.time_ns) == ("drift", {}, NOW)
+    assert point.fields == {
+        "state": 2, "scenario": "A", "since_ns": NOW - 9, "level": 1, "version": "v1",
+        "reasons": "loss, 2 held back", "windows": 7, "labelled": 30, "held_back": 2,
+        "loss": 0.5, "features": 0.25, "features_limit": 0.2, "features_place": "PLC1 size",
+    }  # fmt: skip
 
 
 def test_alarms_and_the_evidence_behind_a_verdict():

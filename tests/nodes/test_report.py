@@ -8,10 +8,13 @@ import pytest
 from cellwatch.models.types import (
     CommandResult,
     CommandStatus,
+    DriftEvent,
+    DriftState,
     FusedVerdict,
     FusedWindow,
     Gap,
     Incident,
+    Level,
     Screening,
     TagBatch,
 )
@@ -92,6 +95,15 @@ def test_lost_batches_bad_quality_and_gaps_are_counted(ledger):
     ledger.on_tags(batch(1, replayed=True), 101 * S)  # a restarted link counts from one
     tags = ledger.report(end_ns=160 * S, incidents=[])["tags"]
     assert tags == {"received": 6, "bad_quality": 3, "dropped": 5, "replayed": 2, "gaps": 1}
+
+
+def test_the_last_word_on_drift():
+    ledger = Ledger()
+    assert ledger.report(end_ns=1, incidents=[])["drift"] == {"state": None, "scenario": None}
+    ledger.on_drift(DriftEvent(1, DriftState.DRIFT, Level.L1, "v1", "B"))
+    assert ledger.report(end_ns=1, incidents=[])["drift"] == {"state": "DRIFT", "scenario": "B"}
+    ledger.on_drift(DriftEvent(2, DriftState.CALM, Level.L1, "v2"))
+    assert ledger.report(end_ns=1, incidents=[])["drift"] == {"state": "CALM", "scenario": None}
 
 
 def test_nothing_counts_before_the_start():

@@ -1,0 +1,264 @@
+"""The drift watch of a running cell: windows, verdicts and labels in, one event out."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from cellwatch.models.drift.history import History
+from cellwatch.models.drift.label_free import Shift
+from cellwatch.models.drift.labels import Labels, Receipt
+from cellwatch.models.drift.losses import log_loss
+from cellwatch.models.drift.truth import Truth
+from cellwatch.models.drift.watch import DriftSettings, DriftWatch
+from cellwatch.models.types import (
+    F32,
+    I64,
+    Bool,
+    DriftEvent,
+    DriftFigure,
+    DriftState,
+    FeatureWindow,
+    FusedWindow,
+    Incident,
+    Level,
+    Screening,
+    Verdicts,
+)
+
+WAITING = 16  # windows that wait for their verdicts
+ORDERS = 256  # of devices that are remembered: fusion names the gravest first
+AT_ONCE = 2_000  # labelled samples learnt with one window; the others wait for the next
+
+
+@dataclass(slots=True)
+class _Window:
+    """What has come of a window so far."""
+
+    features: FeatureWindow | None = None
+    scores: list[Verdicts] = field(default_factory=list)  # one a replica
+
+
+class CellWatch:
+    """Watches level 1 of the models of a cell: the fused P(attack), and the scores it is made of.
+
+    A window is complete with its fused verdict. A device that is blocked there does not count for the
+    monitors without labels: an attack that rules and models agree on is no drift. Other models begin anew.
+    """
+
+    def __init__(
+        self,
+        columns: Sequence[str],
+        settings: DriftSettings | None = None,
+        *,
+        windows: int = 86_400,
+        settle_ns: int = 0,
+        truth: Truth | None = None,
+    ) -> None:
+        """`columns`: names of the features; `windows`: kept for labels; `truth`: of a plant that tells it."""
+        self._columns = tuple(columns)
+        self._settings = settings or DriftSettings()
+        self.labels = Labels(windows, settle_ns)
+        self._truth = truth
+        self._waiting: OrderedDict[int, _Window] = OrderedDict()
+        self._model: tuple[str, tuple[str, ...]] | None = None
+        self.watched = self.unpaired = self.alarms = 0  # over all
+        self._begin()
+
+    def _begin(self) -> None:
+        self.devices: tuple[str, ...] = ()  # of the first window; others come and go
+        self._row: dict[str, int] = {}
+        self._places: dict[tuple[str, ...], tuple[I64, I64]] = {}  # of orders of names seen before
+        self._watch: DriftWatch | None = None
+        self._history = History()
+        self._figures: dict[str, DriftFigure] = {}
+        self._origin = ("", 0)  # scenario and onset of the last alarm
+        it = self._settings
+        self._starts: deque[int] = deque(maxlen=it.consecutive * it.block)  # of windows
+        self._windows = self._labelled = 0
+        self._held_back = self.labels.held_back
+        self.labels.begin(0)
+        if self._truth is not None:
+            self._truth.forget()
+        self._news = True
+
+    @property
+    def state(self) -> DriftState:
+        """What the monitors come to."""
+        return self._watch.state if self._watch is not None else DriftState.CALM
+
+    # What is heard -----------------------------------------------------------
+    def model(self, version: str, detectors: Sequence[str]) -> None:
+        """What is served: version, and the detectors of level 1. Others than before are watched anew."""
+        if self._model != (version, tuple(detectors)):
+            self._model = version, tuple(detectors)
+            self._begin()
+
+    def features(self, window: FeatureWindow) -> None:
+        """What the models saw."""
+        self._of(window.window_id).features = window
+
+    def scores(self, verdicts: Verdicts) -> None:
+        """What they said, or a replica's share of it."""
+        self._of(verdicts.window_id).scores.append(verdicts)
+
+    def incident(self, incident: Incident) -> None:
+        """The plant's own word; without a `truth` it is not heard."""
+        if self._truth is not None:
+            self._truth.incident(incident)
+
+    def fused(self, fused: FusedWindow) -> None:
+        """What came of it: the window is complete."""
+        parts = self._waiting.pop(fused.window_id, _Window())
+        window = parts.features
+        if window is None or self._model is None:
+            self.unpaired += 1
+            return
+        if window.commissioning:  # nobody judges yet
+            return
+        if self._watch is None:
+            self.devices = window.devices
+            self._row = {name: i for i, name in enumerate(window.devices)}
+            self._watch = DriftWatch(self._settings, devices=len(self.devices))
+            self.labels.begin(len(self.devices))
+        self._judge(self._watch, window, parts.scores, fused)
+
+    def label(self, windows: I64, devices: Sequence[str], *, attack: bool) -> Receipt:
+        """Each of the devices was attacked in each of the windows (k,), by id, or was not."""
+        place = np.array([self._row.get(name, -1) for name in dict.fromkeys(devices)], np.int64)
+        every, each = np.repeat(windows, len(place)), np.tile(place, len(windows))
+        return self._join(every, each, np.full(len(every), attack))
+
+    # What is said ------------------------------------------------------------
+    def news(self, now_ns: int) -> DriftEvent | None:
+        """The present event if it tells more than the last one."""
+        if not self._news:
+            return None
+        self._news = False
+        return self.event(now_ns)
+
+    def event(self, now_ns: int) -> DriftEvent:
+        """How it stands."""
+        state, reasons = self.state, list[str]()
+        if state == DriftState.DRIFT and self._watch is not None:
+            reasons += self._watch.reasons
+        held_back = self.labels.held_back - self._held_back
+        if held_back:
+            reasons.append(f"{held_back} labels held back: they contradict others")
+        scenario, since_ns = self._origin if state == DriftState.DRIFT else ("", 0)
+        return DriftEvent(
+            now_ns,
+            state,
+            Level.L1,
+            self._model[0] if self._model else "",
+            scenario,
+            since_ns,
+            tuple(self._figures.values()),
+            tuple(reasons),
+            self._windows,
+            self._labelled,
+            held_back,
+        )
+
+    # Windows -----------------------------------------------------------------
+    def _of(self, window_id: int) -> _Window:
+        if window_id not in self._waiting and len(self._waiting) == WAITING:
+            self._waiting.popitem(last=False)
+            self.unpaired += 1
+        return self._waiting.setdefault(window_id, _Window())
+
+    def _judge(
+        self, watch: DriftWatch, window: FeatureWindow, parts: list[Verdicts], fused: FusedWindow
+    ) -> None:
+        d = len(self.devices)
+        values = np.full((1, d, window.values.shape[1]), np.nan, np.float32)
+        mine, rows = self._rows(window.devices)
+        values[0, rows] = window.values[mine]
+        scores = self._scores(parts)
+        probability, objected = np.full(d, np.nan, np.float32), np.zeros(d, np.bool_)
+        mine, rows = self._rows(tuple([v.device for v in fused.verdicts]))
+        probability[rows] = np.array([v.probability for v in fused.verdicts], np.float32)[mine]
+        decision = np.array([v.decision for v in fused.verdicts], np.uint8)[mine]
+        objected[rows] = decision != Screening.ALLOW
+        blocked = rows[decision == Screening.BLOCK]
+        values[0, blocked] = scores[0, blocked] = np.nan
+        before = watch.state
+        self.watched += 1
+        self._windows += 1
+        self._starts.append(window.start_ns)
+        if watch.unlabelled(values, scores):
+            self.alarms += 1
+            self._origin = "", self._starts[0]
+        for block in watch.blocks:
+            self._figures |= {shift.monitor: self._figure(shift) for shift in block.shifts}
+        self._news |= bool(watch.blocks)
+        self.labels.see(window.window_id, window.start_ns, window.end_ns, probability, objected)
+        if self._truth is not None:
+            self._truth.see(window.window_id, window.start_ns, window.end_ns)
+            for window_id, attack, certain in self._truth.due(self.devices):
+                at = np.flatnonzero(certain)
+                self._join(np.full(len(at), window_id), at, attack[at])
+        if self.labels.due:
+            self._learn(watch)
+        self._news |= watch.state != before
+
+    def _scores(self, parts: list[Verdicts]) -> F32:
+        """P(attack) (1, d, m) of the models; one column of NaN if there are none."""
+        detectors = self._model[1] if self._model else ()
+        scores = np.full((1, len(self.devices), max(len(detectors), 1)), np.nan, np.float32)
+        for verdicts in parts:
+            mine, rows = self._rows(verdicts.devices)
+            for level in verdicts.levels:
+                if level.level == Level.L1:
+                    known = [k for k, name in enumerate(level.detectors) if name in detectors]
+                    columns = [detectors.index(level.detectors[k]) for k in known]
+                    attack = 1 - level.probabilities[:, :, 0]
+                    scores[0, rows[:, None], columns] = attack[mine[:, None], known]
+        return scores
+
+    def _rows(self, names: tuple[str, ...]) -> tuple[I64, I64]:
+        """Places among `names` of the devices that are watched, and their rows here."""
+        found = self._places.get(names)
+        if found is None:
+            if len(self._places) >= ORDERS:
+                self._places.clear()
+            rows = np.array([self._row.get(name, -1) for name in names], np.int64)
+            found = self._places[names] = np.flatnonzero(rows >= 0), rows[rows >= 0]
+        return found
+
+    def _figure(self, shift: Shift) -> DriftFigure:
+        names = {"features": self._columns, "scores": self._model[1] if self._model else ()}
+        known = names.get(shift.monitor, ())
+        column = known[shift.column] if 0 <= shift.column < len(known) else ""
+        place = f"{self.devices[shift.device]} {column}".rstrip()
+        return DriftFigure(shift.monitor, shift.value, shift.limit, place)
+
+    # Labels ------------------------------------------------------------------
+    def _join(self, windows: I64, devices: I64, attack: Bool) -> Receipt:
+        before = self.labels.held_back
+        receipt = self.labels.join(windows, devices, attack)
+        self._news |= self.labels.held_back != before
+        return receipt
+
+    def _learn(self, watch: DriftWatch) -> None:
+        """Give the monitors the labels that nobody has contradicted."""
+        found = self.labels.settled(AT_ONCE)
+        loss, wrong = log_loss(found.probability, found.attack), found.objected != found.attack
+        self._history.add(found.end_ns, loss, wrong, found.attack)
+        self._labelled += len(loss)
+        done = 0
+        while done < len(loss):
+            taken = watch.labelled(loss[done:], wrong[done:])
+            for one in watch.windows:
+                self._figures["loss"] = DriftFigure("loss", one.loss, one.limit)
+                self._figures["errors"] = DriftFigure("errors", one.errors, one.errors_limit)
+            self._news |= bool(watch.windows)
+            if taken is None:
+                break
+            done += taken
+            self.alarms += 1
+            since_ns, kind = self._history.origin()
+            self._origin = kind.scenario, since_ns

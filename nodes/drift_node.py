@@ -1,0 +1,192 @@
+"""Drift node: watches whether the models still fit the cell, and says when they do not. It changes nothing.
+
+Subscribes  features, verdicts/ensemble, verdicts/fused, model_state; labels (where the plant tells the truth)
+Publishes   drift (DriftEvent, latched): when the state changes, and with each new figure of a monitor
+Services    ~/submit_label (SubmitLabel)
+Parameters  truth, settle_s, windows (see `Params`)
+"""
+
+from __future__ import annotations
+
+import importlib
+import threading
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from cellwatch_msgs.msg import (
+    DriftEvent,
+    FeatureWindow,
+    FusedVerdictArray,
+    Label,
+    ModelState,
+    VerdictArray,
+)
+from cellwatch_msgs.srv import SubmitLabel
+
+from cellwatch.models.drift.cell_watch import CellWatch
+from cellwatch.models.drift.truth import Truth
+from cellwatch.models.features.schema import default_schema
+from cellwatch.models.rules.rule_file import CATEGORIES
+from cellwatch.models.types import DriftState
+from cellwatch.nodes.ros import convert
+from cellwatch.nodes.ros.node import OK, WARN, CellNode, run
+from cellwatch.nodes.ros.params import param
+
+BENIGN = ("benign", "normal")
+ATTACKS = ("attack", *CATEGORIES)
+MOST_LABELS = 100_000  # in one request
+TRUTH_S = 10.0  # the plant has told of an incident by then
+L1 = "L1/"  # of a detector's name in ModelState
+
+
+@dataclass(frozen=True)
+class Params:
+    truth: bool = param(False, "the topic labels tells of every incident, and what it is silent on is benign")
+    settle_s: float = param(
+        30.0, "how long a label waits to be contradicted before it counts", unit="s", low=0.0, high=86400.0
+    )
+    windows: int = param(86_400, "windows that are kept for labels that come late", low=1, high=10_000_000)
+
+
+class DriftNode(CellNode):
+    NAME = "drift_node"
+    PARAMS = Params
+
+    def build(self) -> None:
+        p = self.params
+        self.core = CellWatch(
+            default_schema().names,
+            windows=p.windows,
+            settle_ns=round(p.settle_s * 1e9),
+            truth=Truth(round(TRUTH_S * 1e9)) if p.truth else None,
+        )
+        self.loader: threading.Thread | None = None
+        self.pub = self.publisher(DriftEvent, "drift")
+        self.service = self.create_service(SubmitLabel, "~/submit_label", self._submit)
+        self.subscribe(ModelState, "model_state", self._model)
+        self.subscribe(FeatureWindow, "features", self._features)
+        self.subscribe(VerdictArray, "verdicts/ensemble", self._scores)
+        self.subscribe(FusedVerdictArray, "verdicts/fused", self._fused)
+        if p.truth:
+            self.subscribe(Label, "labels", lambda msg: self.core.incident(convert.label(msg)))
+
+    def start(self) -> None:
+        self._tell()
+
+    def release(self) -> None:
+        if hasattr(self, "service"):
+            self.destroy_service(self.service)
+            del self.service
+
+    # What is heard --------------------------------------------------------------
+    def _model(self, msg: ModelState) -> None:
+        self.core.model(msg.version, [d.removeprefix(L1) for d in msg.detectors if d.startswith(L1)])
+        self._tell()
+
+    def _features(self, msg: FeatureWindow) -> None:
+        if self.active:
+            self.core.features(convert.features(msg))
+
+    def _scores(self, msg: VerdictArray) -> None:
+        if self.active:
+            self.core.scores(convert.verdicts(msg))
+
+    def _fused(self, msg: FusedVerdictArray) -> None:
+        if self.active:
+            self.core.fused(convert.fused(msg))
+            self._tell()
+            self._prepare()
+
+    def _submit(self, request, response) -> SubmitLabel.Response:
+        try:
+            self._take(request, response)
+        except ValueError as error:
+            response.error_code, response.error_msg = SubmitLabel.Response.REFUSED, str(error)
+        who, why = request.source or "somebody", request.comment or "no comment"
+        text = f"{who} labels {request.label}: {response.accepted} accepted, {response.error_msg or why}"
+        self.get_logger().info(text)
+        self._tell()
+        self._prepare()
+        return response
+
+    def _prepare(self) -> None:
+        """While the first labels settle, load what watches their loss: that takes seconds."""
+        if self.loader is None and self.core.labels.joined:
+            self.loader = threading.Thread(
+                target=importlib.import_module, args=("cellwatch.models.drift.sequential",), daemon=True
+            )
+            self.loader.start()
+
+    def _take(self, request, response) -> None:
+        """ValueError for a request that cannot be."""
+        kind = request.label.partition("/")[0]
+        if kind not in (*BENIGN, *ATTACKS):
+            raise ValueError(
+                f"label {request.label!r}: use {', '.join((BENIGN[0], *ATTACKS))}, or CATEGORY/TYPE"
+            )
+        if not self.active:
+            raise ValueError("the node is not active")
+        devices = list(dict.fromkeys(request.devices)) or list(self.core.devices)
+        asked = 1
+        windows = np.array([request.window_id], np.int64)
+        if not request.window_id:
+            start_ns, end_ns = convert.time_ns(request.start), convert.time_ns(request.end)
+            if not start_ns < end_ns:
+                raise ValueError("give a window, or a stretch of time that ends after its start")
+            windows, asked = self.core.labels.within(start_ns, end_ns)
+        if len(windows) * len(devices) > MOST_LABELS:
+            raise ValueError(f"{len(windows) * len(devices)} labels: at most {MOST_LABELS} in one request")
+        found = self.core.label(windows, devices, attack=kind not in BENIGN)
+        missed = (asked - len(windows)) * len(devices)  # windows of the stretch that nobody knows
+        self.core.labels.expired += missed
+        response.accepted, response.held_back = found.joined + found.known, found.held_back
+        response.expired = min(found.expired + missed, 2**32 - 1)
+        parts = (
+            (found.held_back, "held back: they contradict other labels, or stand beside those that do"),
+            (found.expired + missed, "of windows or devices that are unknown, not judged, or no longer kept"),
+        )
+        response.error_msg = "; ".join(f"{count} {text}" for count, text in parts if count)
+
+    # What is said ---------------------------------------------------------------
+    def _tell(self) -> None:
+        event = self.core.news(time.time_ns()) if self.active else None
+        if event is None:
+            return
+        self.say(self.pub, convert.drift_msg(event))
+        if event.state == DriftState.DRIFT:
+            self.news("drift", self._words())
+        else:
+            self.good_news("drift", "the models fit again, or others are in service")
+
+    def _words(self) -> str:
+        event = self.core.event(0)
+        kinds = {
+            "A": "scenario A, false alarms",
+            "B": "scenario B, misses",
+            "": "no labels say of which kind",
+        }
+        since = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(event.since_ns / 1e9))
+        return f"the models no longer fit since {since}: {kinds[event.scenario]} ({', '.join(event.reasons)})"
+
+    def health(self) -> tuple[bytes, str, dict[str, object]]:
+        core, labels = self.core, self.core.labels
+        counters = {
+            "windows": core.watched,
+            "unpaired": core.unpaired,
+            "labels_joined": labels.joined,
+            "labels_expired": labels.expired,
+            "labels_held_back": labels.held_back,
+            "alarms": core.alarms,
+        }
+        if core.state == DriftState.DRIFT:
+            return WARN, self._words(), counters
+        return OK, core.state.name.lower(), counters
+
+
+def main() -> None:
+    run(DriftNode)
+
+
+if __name__ == "__main__":
+    main()

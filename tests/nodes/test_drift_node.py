@@ -1,0 +1,201 @@
+"""The drift node: real topics, a real service, one process."""
+
+from __future__ import annotations
+
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+rclpy = pytest.importorskip("rclpy")
+m = pytest.importorskip("cellwatch_msgs.msg")
+
+from cellwatch_msgs.srv import SubmitLabel  # noqa: E402
+from rclpy.executors import SingleThreadedExecutor  # noqa: E402
+from rclpy.parameter import Parameter  # noqa: E402
+
+from cellwatch.models.drift.cell_watch import CellWatch  # noqa: E402
+from cellwatch.models.drift.watch import DriftSettings  # noqa: E402
+from cellwatch.models.types import (  # noqa: E402
+    DriftEvent,
+    DriftFigure,
+    DriftState,
+    FeatureWindow,
+    FusedVerdict,
+    FusedWindow,
+    Incident,
+    Level,
+    LevelScores,
+    Screening,
+    Verdicts,
+)
+from cellwatch.nodes import drift_node  # noqa: E402
+from cellwatch.nodes.drift_node import DriftNode  # noqa: E402
+from cellwatch.nodes.ros import convert, qos  # noqa: E402
+from cellwatch.nodes.ros.node import OK, WARN  # noqa: E402
+
+S = 1_000_000_000
+DEVICES = ("PLC1", "HMI1")
+
+
+@pytest.fixture
+def ros():
+    rclpy.init()
+    yield
+    rclpy.try_shutdown()
+
+
+@pytest.fixture
+def made(ros, request):
+    """The node, active, with a tester beside it in one executor."""
+    node, tester = DriftNode(), rclpy.create_node("tester")
+    node.set_parameters([Parameter(k, value=v) for k, v in getattr(request, "param", {}).items()])
+    node.trigger_configure()
+    node.trigger_activate()
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    executor.add_node(tester)
+
+    def spin(until, seconds=10.0):
+        end = time.monotonic() + seconds
+        while not until() and time.monotonic() < end:
+            executor.spin_once(timeout_sec=0.05)
+        assert until()
+
+    yield node, tester, spin
+    executor.shutdown()
+    node.end()
+    node.destroy_node()
+    tester.destroy_node()
+
+
+def messages(i, decision=Screening.ALLOW):
+    none = np.zeros(0, np.uint32), np.zeros((0, 0), np.float32)
+    at = i * S
+    window = FeatureWindow(i, at - S, at, at, "s", DEVICES, np.zeros((2, 3), np.float32), (), *none)
+    scores = LevelScores(Level.L1, ("XGB",), ("benign", "attack"), np.full((2, 1, 2), 0.5, np.float32))
+    verdicts = Verdicts(
+        "ensemble", i, at, at, DEVICES, np.zeros(2, np.uint8), np.zeros(2, np.float32), (scores,)
+    )
+    fused = FusedWindow(i, at, at, tuple(FusedVerdict(d, decision, 0.1, 0.5) for d in DEVICES))
+    return (
+        ("features", convert.features_msg(window)),
+        ("verdicts/ensemble", convert.verdicts_msg(verdicts)),
+        ("verdicts/fused", convert.fused_msg(fused, at)),
+    )
+
+
+def say(tester, spin, node, windows):
+    """Models in service, and windows with their verdicts, on the topics."""
+    state = tester.create_publisher(m.ModelState, "model_state", qos.TOPICS["model_state"])
+    state.publish(m.ModelState(version="v1", detectors=["L1/XGB", "L2/XGB"]))
+    spin(lambda: node.core.event(0).version == "v1")
+    pubs = {topic: tester.create_publisher(type(msg), topic, qos.TOPICS[topic]) for topic, msg in messages(1)}
+    spin(lambda: all(pub.get_subscription_count() for pub in pubs.values()))
+    for i in windows:
+        for topic, msg in messages(i):
+            pubs[topic].publish(msg)
+        spin(lambda i=i: node.core.watched == i)
+
+
+def ask(tester, spin, **fields):
+    client = tester.create_client(SubmitLabel, "drift_node/submit_label")
+    spin(client.service_is_ready)
+    future = client.call_async(SubmitLabel.Request(**fields))
+    spin(future.done)
+    return future.result()
+
+
+def test_windows_labels_and_a_late_reader(made):
+    node, tester, spin = made
+    say(tester, spin, node, range(1, 5))
+    stretch = {"start": convert.time_msg(S), "end": convert.time_msg(3 * S)}  # windows 2 and 3
+    answer = ask(tester, spin, label="benign", source="ada", **stretch)
+    assert (answer.error_code, answer.accepted, answer.error_msg) == (0, 4, "")
+    answer = ask(tester, spin, label="dos/syn-flood", window_id=2, devices=["HMI1", "nobody", "HMI1"])
+    assert (answer.accepted, answer.held_back, answer.expired) == (0, 1, 1)
+    assert answer.error_msg.startswith("1 held back: they contradict")
+    answer = ask(tester, spin, label="benign", start=convert.time_msg(0), end=convert.time_msg(6 * S))
+    assert (answer.accepted, answer.held_back, answer.expired) == (7, 1, 4)
+    heard: list = []
+    tester.create_subscription(m.DriftEvent, "drift", heard.append, qos.heard("drift"))
+    spin(lambda: bool(heard))
+    event = convert.drift(heard[-1])
+    assert (event.state, event.version, event.windows, event.held_back) == (DriftState.CALM, "v1", 4, 3)
+    assert event.reasons == ("3 labels held back: they contradict others",)
+    level, text, counters = node.health()
+    assert (level, text) == (OK, "calm")
+    assert counters == {
+        "windows": 4, "unpaired": 0, "labels_joined": 8, "labels_expired": 5, "labels_held_back": 3,
+        "alarms": 0,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("made", [{"truth": True}], indirect=True)
+def test_the_plant_tells_the_truth(made):
+    node, tester, spin = made
+    pub = tester.create_publisher(m.Label, "labels", qos.TOPICS["labels"])
+    spin(pub.get_subscription_count)
+    attack = Incident("x", "attack", "dos", "dos/x", "PLC1", 0, 9 * S, ("PLC1",))
+    pub.publish(convert.label_msg(attack))
+    spin(lambda: bool(node.core._truth._incidents))
+    say(tester, spin, node, range(1, 12))
+    assert node.core.labels.joined == 2
+    assert node.core.labels._label[0].tolist() == [True, False]
+    assert node.loader is not None
+
+
+@pytest.mark.parametrize(
+    ("fields", "word"),
+    [
+        ({"label": "bening", "window_id": 1}, "label 'bening': use benign, attack, fault, dos"),
+        ({"label": "benign"}, "a stretch of time that ends after its start"),
+        ({"label": "benign", "window_id": 1, "devices": ["a", "b", "c"]}, "3 labels: at most 2"),
+    ],
+)
+def test_requests_that_cannot_be_are_refused(made, monkeypatch, fields, word):
+    monkeypatch.setattr(drift_node, "MOST_LABELS", 2)
+    node = made[0]
+    answer = node._submit(SubmitLabel.Request(**fields), SubmitLabel.Response())
+    assert answer.error_code == SubmitLabel.Response.REFUSED
+    assert word in answer.error_msg
+    assert node.core.labels.expired == 0
+
+
+def test_an_inactive_node_takes_no_labels(made):
+    node = made[0]
+    node.trigger_deactivate()
+    answer = node._submit(SubmitLabel.Request(label="benign", window_id=1), SubmitLabel.Response())
+    assert answer.error_msg == "the node is not active"
+
+
+def test_an_alarm_is_published_and_its_health_warns(made):
+    node = made[0]
+    heard: list = []
+    node.pub = SimpleNamespace(publish=lambda msg: heard.append(convert.drift(msg)))
+    node.core = CellWatch(("f", "g", "h"), DriftSettings(window=20, reference=5, profile=60, block=30))
+    node._model(m.ModelState(version="v1", detectors=["L1/XGB"]))
+    for i in range(1, 101):
+        decision = Screening.SUSPICIOUS if i > 60 else Screening.ALLOW
+        for (_, msg), hear in zip(
+            messages(i, decision), (node._features, node._scores, node._fused), strict=True
+        ):
+            hear(msg)
+        node._submit(SubmitLabel.Request(label="normal", window_id=i), SubmitLabel.Response())
+    assert [e.state for e in heard].count(DriftState.CALM) > 1
+    alarm = next(e for e in heard if e.state == DriftState.DRIFT)
+    assert (alarm.scenario, alarm.since_ns) == ("A", 61 * S)
+    level, text, counters = node.health()
+    assert level == WARN
+    assert text.startswith("the models no longer fit since 1970-01-01 00:01:01Z: scenario A, false alarms (")
+    assert counters["alarms"] == 1
+    assert node._news["drift"] == text
+    node._model(m.ModelState(version="v2", detectors=["L1/XGB"]))
+    assert (heard[-1].state, heard[-1].version, node.health()[0]) == (DriftState.CALM, "v2", OK)
+
+
+def test_an_event_survives_the_wire():
+    figures = (DriftFigure("loss", 0.5, float("inf")), DriftFigure("features", 0.25, 0.2, "PLC1 size"))
+    event = DriftEvent(9 * S, DriftState.DRIFT, Level.L1, "v1", "A", S, figures, ("loss",), 7, 30, 2)
+    assert convert.drift(convert.drift_msg(event)) == event
