@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from cellwatch.models.evaluation.dimensions import DIMENSIONS
 from cellwatch.nodes.train_command import (
     AsJson,
     Cache,
@@ -33,6 +35,10 @@ if TYPE_CHECKING:
     from cellwatch.nodes.own_detector import OwnKind
     from cellwatch.nodes.trainer import Failed
 
+COSTS = {  # metrics that may not have been measured, which says nothing about the model
+    "ram_train_mb", "cpu_train", "training_time_s",
+    "ram_infer_mb", "cpu_infer", "inference_time_s", "processing_rate", "size_mb",
+}  # fmt: skip
 SELECTION_RUNS = 20  # of NSGA-II, in a report; `cellwatch select --scores` does a hundred
 COLUMNS = {
     "test": "test", "level": "L", "name": "name", "accuracy": "acc", "precision_macro": "prec",
@@ -87,6 +93,8 @@ def evaluate(
     from cellwatch.nodes.train_command import errors, levels_in, open_sets
 
     with errors():
+        if report is not None:
+            _writable(report)
         own = [own_kind(each) for each in detector or []]
         names = detectors or ("all" if not own else "")
         if models_folder is not None and (own or runs > 1 or split):
@@ -95,8 +103,8 @@ def evaluate(
         try:
             sets = open_sets(data, place, label, group, time, err, test_seed or 0)
         except DataError as error:
-            if "data absent" not in str(error):
-                raise
+            if "data absent" not in str(error) or Path(data).suffix:
+                raise  # a file that was named is to be there; a published data set need not
             absent = {"data": data, "status": "data absent", "detail": str(error)}
             print_json(absent) if as_json else screen.print(f"{data}: data absent ({error})", highlight=False)
             return
@@ -107,7 +115,8 @@ def evaluate(
             levels = levels_in(level, one)
             if models_folder is not None:
                 judge = _judge_of_folder(one, models_folder, levels, names, err)
-                results.append(_result(one, [_judged(judge, measured, workers, err)], []))
+                bad: list[dict[str, Any]] = []
+                results.append(_result(one, [_judged(judge, measured, workers, bad, seed, err)], bad))
                 continue
             if not len(one.train):
                 raise DataError(
@@ -156,22 +165,49 @@ def _trained_and_judged(
     for seed in seeds:
         bad: list[Failed] = []
         found = train_models(data, cache, levels, names, engine, workers, seed, console, own=own, failed=bad)
-        failed += [{"level": f.level, "name": f.detector, "run": seed, "error": f.error} for f in bad]
+        failed += [_failure(f.level, f.detector, seed, f.error) for f in bad]
         if not found:
             raise ValueError(f"no detector could be trained: {bad[0].detector}: {bad[0].error}")
-        judged.append(_judged(judge_of(data, found, console)[0], measured, workers, console))
+        judge = judge_of(data, found, console)[0]
+        judged.append(_judged(judge, measured, workers, failed, seed, console))
     return _result(data, judged, failed)
 
 
-def _judged(judge: Judge, measured: bool, workers: int | None, console: Console) -> Judged:
+def _judged(
+    judge: Judge,
+    measured: bool,
+    workers: int | None,
+    failed: list[dict[str, Any]],
+    seed: int,
+    console: Console,
+) -> Judged:
+    """The figures; adds to `failed` the models that did not answer."""
     from cellwatch.nodes.trainer import costs_of_answers
 
-    if not measured:
-        return judge.judge()
-    part = next(iter(judge.data.tests.values()))
-    with console.status("measuring what answers cost"):
-        costs = costs_of_answers(judge.models, part, judge.scaler.transform(part.pool), workers)
-    return judge.judge(costs)
+    costs = None
+    if measured:
+        part = next(iter(judge.data.tests.values()))
+        with console.status("measuring what answers cost"):
+            costs, bad = costs_of_answers(judge.models, part, judge.scaler.transform(part.pool), workers)
+        failed += [_failure(f.level, f.detector, seed, f.error) for f in bad]
+    found = judge.judge(costs)
+    failed += [_failure(level, name, seed, why) for (name, level), why in judge.failed.items()]
+    if not found.rows:
+        raise ValueError(f"no detector could be judged: {failed[0]['name']}: {failed[0]['error']}")
+    return found
+
+
+def _failure(level: int, name: str, run: int, error: str) -> dict[str, Any]:
+    return {"level": level, "name": name, "run": run, "error": error}
+
+
+def _writable(folder: Path) -> None:
+    """Make the folder of a report before the long work. ValueError."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; --report wants a folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise ValueError(f"{folder}: nothing can be written there")
 
 
 def _result(data: DataSet, runs: Sequence[Judged], failed: list[dict[str, Any]]) -> dict[str, Any]:
@@ -198,12 +234,15 @@ def _scores(metrics: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Every model's scores in the four dimensions, 0..1 among the models of its level (VIKOR)."""
     import numpy as np
 
-    from cellwatch.models.evaluation.dimensions import DIMENSIONS, METRICS, dimension_scores
+    from cellwatch.models.evaluation.dimensions import METRICS, dimension_scores
 
     out = []
     for level in dict.fromkeys(row["level"] for row in metrics):
         mine = [row for row in metrics if row["level"] == level]
-        scores = dimension_scores(np.array([[row[metric.name] for metric in METRICS] for row in mine]))
+        values = np.array([[row[metric.name] for metric in METRICS] for row in mine])
+        costs = np.array([metric.name in COSTS for metric in METRICS])
+        values[:, costs & np.isnan(values).any(axis=0)] = np.nan  # measured of some only: compares nothing
+        scores = dimension_scores(values)
         out += [
             {"level": level, "model": row["name"], **dict(zip(DIMENSIONS, map(float, values), strict=True))}
             for row, values in zip(mine, scores, strict=True)
@@ -215,7 +254,6 @@ def _selection(scores: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What `cellwatch select` says of the scores, level by level; {} where it cannot choose."""
     import numpy as np
 
-    from cellwatch.models.evaluation.dimensions import DIMENSIONS
     from cellwatch.models.selection.level import Settings
     from cellwatch.models.selection.ranking import WEIGHTS
     from cellwatch.models.selection.scores import Scores, ScoresError, check
@@ -321,19 +359,15 @@ def _said() -> str:
 
 
 def _print(screen: Console, found: Mapping[str, Any]) -> None:
-    from rich.table import Table
+    from rich.markup import escape
 
-    screen.print(f"{found['name']}: {found['about']}; split: {found['split']}", highlight=False)
+    screen.print(f"{found['name']}: {found['about']}; split: {found['split']}", highlight=False, markup=False)
     for one in found["checks"]:
         mark = {True: "[green]✓[/]", False: "[yellow]![/]", None: "?"}[one["ok"]]
-        screen.print(f"{mark} {one['test']}, {one['name']}: {one['detail']}", highlight=False)
-    shown = Table(box=None, padding=(0, 1, 0, 0))
-    for title in COLUMNS.values():
-        shown.add_column(title, no_wrap=True)
-    for row in found["rows"]:
-        if "accuracy" in row:
-            shown.add_row(*(cell(row[column]) for column in COLUMNS))
-    screen.print(shown)
+        said = escape(f"{one['test']}, {one['name']}: {one['detail']}")
+        screen.print(f"{mark} {said}", highlight=False)
+    rows = [row for row in found["rows"] if "accuracy" in row]
+    _table(screen, "", COLUMNS.values(), [[cell(row[column]) for column in COLUMNS] for row in rows])
     for row in found["rows"]:
         if "false_alarm_rate" in row:
             screen.print(
@@ -341,33 +375,58 @@ def _print(screen: Console, found: Mapping[str, Any]) -> None:
                 f"{row['rows']} benign rows called, "
                 f"{row['false_alarms_per_device_hour']:.2f} a device and hour",
                 highlight=False,
+                markup=False,
             )
     _print_beside(screen, found["beside"])
+    _print_costs(screen, found)
     for one in found["failed"]:
-        screen.print(f"[red]failed[/]: L{one['level']} {one['name']}: {one['error']}", highlight=False)
+        said = escape(f"L{one['level']} {one['name']}: {one['error']}")
+        screen.print(f"[red]failed[/]: {said}", highlight=False)
 
 
 def _print_beside(screen: Console, beside: Sequence[Mapping[str, Any]]) -> None:
     """95 % intervals, events and alarms, and whether the difference to the best is more than chance."""
-    from rich.table import Table
-
-    shown = Table(box=None, padding=(0, 1, 0, 0), title_justify="left", title="\nHow sure, and by events")
-    for title in ("test", "L", "name", "MCC, 95 %", "events", "after s", "false/h", "p to best"):
-        shown.add_column(title, no_wrap=True)
+    titles = ("test", "L", "name", "MCC, 95 %", "events", "after s", "false/h", "p to best")
+    lines = []
     for row in beside:
         low, high = row["mcc_interval"]
-        shown.add_row(
+        lines.append([
             row["test"], str(row["level"]), row["name"], f"{low:.2f}-{high:.2f}",
-            _share(row.get("event_recall")), _number(row.get("latency_s"), ".1f"),
+            _number(row.get("event_recall"), ".0%"), _number(row.get("latency_s"), ".1f"),
             _number(row.get("false_alarms_per_hour"), ".1f"),
             "best" if row["mcnemar_p"] is None else f"{row['mcnemar_p']:.1g}",
-        )  # fmt: skip
-    if beside:
-        screen.print(shown)
+        ])  # fmt: skip
+    _table(screen, "How sure, and by events", titles, lines)
 
 
-def _share(value: float | None) -> str:
-    return _number(None if value is None else 100 * value, ".0f") + ("" if value is None else " %")
+def _print_costs(screen: Console, found: Mapping[str, Any]) -> None:
+    """What each model costs, and its scores in the four dimensions."""
+    titles = ("L", "name", "train s", "MB", "ask µs", "MB", "size MB", "quality", "res.", "speed", "cov.")
+    scores = {(row["level"], row["model"]): row for row in found["scores"]}
+    lines = []
+    for row in found["metrics"]:
+        score = scores[row["level"], row["name"]]
+        lines.append([
+            str(row["level"]), row["name"], _number(row["training_time_s"], ".1f"),
+            _number(row["ram_train_mb"], ".0f"), _number(1e6 * row["inference_time_s"], ".1f"),
+            _number(row["ram_infer_mb"], ".0f"), _number(row["size_mb"], ".2f"),
+            *(_number(score[name], ".2f") for name in DIMENSIONS),
+        ])  # fmt: skip
+    _table(screen, "What each model costs, and its scores in four dimensions (1: best here)", titles, lines)
+
+
+def _table(screen: Console, title: str, titles: Iterable[str], lines: Sequence[Sequence[str]]) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    if not lines:
+        return
+    shown = Table(box=None, padding=(0, 1, 0, 0), title_justify="left", title=f"\n{title}" if title else None)
+    for each in titles:
+        shown.add_column(each, no_wrap=True)
+    for line in lines:
+        shown.add_row(*map(escape, line))
+    screen.print(shown)
 
 
 def _number(value: float | None, form: str) -> str:

@@ -18,7 +18,7 @@ from cellwatch.models.evaluation.reliability import reliability
 from cellwatch.models.evaluation.significance import delong, drawn_confusions, interval, mcnemar
 from cellwatch.models.types import F32, I64
 
-MOST_GROUPS = 2000  # drawn as such by the bootstrap; with more, rows are
+MOST_CELLS = 20_000_000  # of the confusion matrices of all sessions; with more, the bootstrap draws rows
 WIDEST = 20  # classes up to which every confusion matrix is given; of wider ones that of the best model alone
 
 Answers = Mapping[str, F32]  # model or ensemble -> probabilities (n, classes) for the rows of the test
@@ -30,9 +30,7 @@ class Figures:
     def __init__(self, test: str, part: Part, data: DataSet, whole: bool, seed: int = 0) -> None:
         self.test, self.part, self.whole, self.seed = test, part, whole, seed
         self.step_s = float(data.facts.get("window_s", 0.0))  # type: ignore[arg-type]
-        names, self._group = np.unique(part.group, return_inverse=True)
-        if len(names) > MOST_GROUPS:
-            self._group = np.zeros(len(part), dtype=np.int64)
+        self._group = np.unique(part.group, return_inverse=True)[1]
         self._device_names, self._device = np.unique(part.device, return_inverse=True)
 
     @cached_property
@@ -61,7 +59,7 @@ class Figures:
             total = drawn.sum(axis=(1, 2))
             accuracy = np.trace(drawn, axis1=1, axis2=2) / np.maximum(total, 1)
             row: dict[str, Any] = {
-                "test": self.test, "level": level, "name": name,
+                "test": self.test, "level": level, "name": name, "drawn": self._drawn(classes),
                 "accuracy_interval": interval(np.where(total > 0, accuracy, np.nan)),
                 "mcc_interval": interval(mcc_of_many(drawn)),
             }  # fmt: skip
@@ -128,8 +126,14 @@ class Figures:
             out["false_alarms_per_hour"] = found["false_alarms_per_hour"] * len(self._device_names)
         return out
 
-    def _by_group(self, y: I64, called: I64, classes: int, known: np.ndarray) -> I64:
-        """Confusion matrices of the groups (g, c, c)."""
+    def _drawn(self, classes: int) -> str:
+        """What the bootstrap draws."""
         groups = int(self._group.max(initial=0)) + 1
-        cell = (self._group[known] * classes + y[known]) * classes + called[known]
+        return "sessions" if 1 < groups <= MOST_CELLS // classes**2 else "rows"
+
+    def _by_group(self, y: I64, called: I64, classes: int, known: np.ndarray) -> I64:
+        """Confusion matrices of the sessions (g, c, c), or of all rows (1, c, c)."""
+        group = self._group[known] if self._drawn(classes) == "sessions" else np.zeros(known.sum(), np.int64)
+        groups = int(group.max(initial=0)) + 1
+        cell = (group * classes + y[known]) * classes + called[known]
         return np.bincount(cell, minlength=groups * classes**2).reshape(groups, classes, classes)

@@ -20,6 +20,7 @@ from cellwatch.models.rules.profile import Profile
 from cellwatch.models.rules.rulesense import RuleSense
 from cellwatch.models.types import F32, F64, I64
 from cellwatch.nodes.evaluation_figures import Figures
+from cellwatch.nodes.measuring import WorkError
 from cellwatch.nodes.trainer import Trained, probabilities
 
 RULES = "rulesense"
@@ -64,6 +65,7 @@ class Judge:
         self.told = told
         self.strange = strange
         self.rules = RuleSense(profile) if profile is not None else None
+        self.failed: dict[tuple[str, int], str] = {}  # models that did not answer, and why
         self.on_validation = self.said(data.validation) if len(data.validation) else {}
         self._fitted_on = _like_tests(data)
         self.calibration = self.calibration_on(self._fitted_on)
@@ -91,7 +93,11 @@ class Judge:
                     out.confusion.update(figures.confusions(level, dict(contenders)))
                     out.reliability.update(figures.reliability(level, dict(contenders)))
                 if costs is not None and name == next(iter(self.data.tests)):
-                    trained = {m.detector: said[m.detector, level] for m in self.models if m.level == level}
+                    trained = {
+                        m.detector: said[m.detector, level]
+                        for m in self.models
+                        if (m.detector, level) in said and m.level == level
+                    }
                     out.metrics.extend(figures.metrics(level, trained, costs))
         return out
 
@@ -177,7 +183,10 @@ class Judge:
             found[RULES, 1] = np.stack([1 - confidence, confidence], axis=1).astype(np.float32)
         for one in (m for m in self.models if only is None or (m.detector, m.level) in only):
             self.told(f"{one.detector}, L{one.level}")
-            found[one.detector, one.level] = probabilities(one, part, pool)
+            try:
+                found[one.detector, one.level] = probabilities(one, part, pool)
+            except WorkError as error:
+                self.failed[one.detector, one.level] = f"asked: {error}"
         return found
 
     def calibration_on(self, rows: I64) -> Calibration:

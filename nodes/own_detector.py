@@ -6,6 +6,7 @@ import importlib
 import inspect
 import pickle
 import sys
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,7 @@ class OwnDetector:
         """float32 (n, n_classes), rows summing to 1."""
         p = np.asarray(self.model.predict_proba(x), dtype=np.float32)
         learnt = getattr(self.model, "classes_", None)
-        if learnt is not None and p.ndim == 2 and p.shape[1] == len(learnt) < len(self.classes):
+        if learnt is not None and p.ndim == 2 and p.shape[1] == len(learnt) <= len(self.classes):
             whole = np.zeros((len(p), len(self.classes)), dtype=np.float32)
             whole[:, np.asarray(learnt, dtype=np.int64)] = p
             p = whole
@@ -92,9 +93,10 @@ def own_kind(spec: str) -> OwnKind:
     if here not in sys.path:
         sys.path.insert(0, here)  # processes that train get it too
     try:
-        target = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"--detector {spec}: {error}") from None
+        with redirect_stdout(sys.stderr):
+            target = getattr(importlib.import_module(module), name)
+    except (Exception, SystemExit) as error:  # somebody else's code may raise anything
+        raise ValueError(f"--detector {spec}: {type(error).__name__}: {error}") from None
     if not isinstance(target, type) or any(not callable(getattr(target, need, None)) for need in NEEDS):
         raise ValueError(f"--detector {spec}: it must be a class with fit(x, y) and predict_proba(x)")
     return OwnKind(target)

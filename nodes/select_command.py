@@ -50,6 +50,7 @@ def select(
         str,
         typer.Option(help="Train on this data too, and choose by the measured quality of whole ensembles."),
     ] = "",
+    label: Annotated[str, typer.Option(help="Column of a table file that holds the label.")] = "",
     cache: Annotated[Path | None, typer.Option(help="Where data and finished models are kept.")] = None,
     sensitivity: Annotated[
         bool, typer.Option("--sensitivity", help="How rankings of single models hang on weights and method.")
@@ -70,7 +71,7 @@ def select(
             print_json(_sensitivity_json(tables)) if as_json else _print_sensitivity(screen, tables)
             return
         _check_picture(picture)
-        known = _opened(data, cache, chosen_from, err) if data else None
+        known = _opened(data, label, cache, chosen_from, err) if data else None
         settings = _settings(chosen_from, sizes, k, weights, reference, population, generations)
         from cellwatch.nodes.choosing import choose_all  # needs pymoo
 
@@ -180,13 +181,15 @@ def _four(text: str, option: str) -> list[float]:
     return found
 
 
-def _opened(data: str, cache: Path | None, scores: Mapping[int, Scores], console: Console) -> DataSet:
+def _opened(
+    data: str, label: str, cache: Path | None, scores: Mapping[int, Scores], console: Console
+) -> DataSet:
     """The data set; says which levels and models of the scores have no part in it."""
     from cellwatch.models.detectors.catalog import DETECTORS
     from cellwatch.nodes.runner import home
     from cellwatch.nodes.train_command import open_sets
 
-    sets = open_sets(data, cache or home() / "datasets", "", "", "", console)
+    sets = open_sets(data, cache or home() / "datasets", label, "", "", console)
     if len(sets) > 1:
         raise ValueError(f"{data} is {len(sets)} data sets: name one: {', '.join(s.name for s in sets)}")
     for level, one in scores.items():

@@ -12,7 +12,7 @@ import platform
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -29,12 +29,14 @@ from cellwatch.models.evaluation.resources import size_mb
 from cellwatch.models.evaluation.speed import inference_time, processing_rate
 from cellwatch.models.features.schema import Schema, default_schema
 from cellwatch.models.types import F32, I64
-from cellwatch.nodes.measuring import side_by_side
+from cellwatch.nodes import measuring
+from cellwatch.nodes.measuring import measured, side_by_side, watched
 from cellwatch.nodes.own_detector import OwnKind
 from cellwatch.nodes.sources import code_digest, write_whole
 
 LIBRARIES = ("numpy", "scikit-learn", "xgboost", "xgboost-cpu", "torch", "onnx", "onnxruntime")
 MEASURED, AT_A_TIME = 4096, 256  # rows whose answers are timed, and how many are asked at a time
+WARM = 4  # rows of each class
 AT_ONCE = 3  # models for each worker of a Ray cluster before what is finished is kept
 
 
@@ -194,13 +196,16 @@ def fit_one(
     validation: tuple[F32, I64, I64],
 ) -> Trained:
     """Train one model on (scaled pool, places, classes), judge it on validation, and write its graph."""
-    begun = time.perf_counter()
-    model: Any = kind(classes, seed=seed)  # type: ignore[call-arg]
     x, xv = (_gather(pool, before, kind.KIND) for pool, before, _ in (train, validation))
     y, yv = train[2], validation[2]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # libraries warn about their own future
-        model.fit(x, y, validation=(xv, yv) if len(yv) else None)
+        if isinstance(kind, type):  # ours load libraries as they need them
+            _warm(kind, classes, x, y)
+        model: Any = kind(classes, seed=seed)  # type: ignore[call-arg]
+        begun = time.perf_counter()
+        with measured():
+            model.fit(x, y, validation=(xv, yv) if len(yv) else None)
         seconds = time.perf_counter() - begun
         graph = model.to_onnx()
     called = model.predict_proba(xv).argmax(axis=1) if len(yv) else np.zeros(0, dtype=np.int64)
@@ -225,6 +230,17 @@ def fit_one(
     return Trained(kind.NAME, level, kind.KIND, graph, card, pickled=getattr(model, "PICKLED", False))
 
 
+def _warm(kind: type[Detector], classes: tuple[str, ...], x: F32, y: I64) -> None:
+    """Fit another one on a few rows of each class: loading libraries is no part of what is measured."""
+    if measuring.unwatched():
+        return
+    order = np.argsort(y, kind="stable")
+    place = np.arange(len(y)) - np.searchsorted(y[order], y[order])
+    few = np.sort(order[place < WARM])
+    with suppress(Exception):  # too few for some
+        kind(classes, seed=0).fit(x[few], y[few])  # type: ignore[call-arg]
+
+
 def versions() -> dict[str, str]:
     """What a model was made with."""
     found = {"cellwatch": cellwatch.__version__, "python": platform.python_version()}
@@ -243,16 +259,22 @@ def schema_of(data: DataSet) -> Schema:
 
 
 def probabilities(one: Trained, part: Part, pool: F32) -> F32:
-    """What a model says of the rows of a part, whose pool is given scaled: (n, classes)."""
-    from cellwatch.nodes.inference import asked
+    """What a model says of the rows of a part, whose pool is given scaled: (n, classes).
 
-    ask = asked(one.graph, pickled=one.pickled)
-    return np.concatenate([ask(x) for x in part.batches(pool, sequence=one.kind == "sequence")])
+    WorkError if somebody else's fails.
+    """
+    from cellwatch.nodes.inference import answers
+
+    batches = list(part.batches(pool, sequence=one.kind == "sequence"))
+    if not one.pickled:
+        return answers(one.graph, False, batches)
+    found, _ = watched(answers, one.graph, True, batches)  # somebody else's: it may do anything
+    return np.asarray(found, dtype=np.float32)
 
 
 def costs_of_answers(
     models: Sequence[Trained], part: Part, pool: F32, workers: int | None = None
-) -> dict[Job, dict[str, float]]:
+) -> tuple[dict[Job, dict[str, float]], list[Failed]]:
     """What each model costs on at most MEASURED rows of a part (pool scaled), with what its training did.
 
     Named as in METRICS; each in a process of its own. A model whose process fails has its training's alone.
@@ -266,15 +288,18 @@ def costs_of_answers(
     }
     found = {(one.detector, one.level): dict(one.costs) for one in models}
     jobs = [(time_to_answer, (one.graph, one.pickled, rows[one.kind])) for one in models]
+    failed = []
     for k, seconds, usage in side_by_side(jobs, workers):
-        if usage is not None:
+        if usage is None:
+            failed.append(Failed(models[k].detector, models[k].level, f"asked: {seconds}"))
+        else:
             found[models[k].detector, models[k].level] |= {
                 "ram_infer_mb": usage.ram_mb, "cpu_infer": usage.cpu,
                 "size_mb": size_mb(len(models[k].graph)),
                 "inference_time_s": inference_time(seconds, len(some)),
                 "processing_rate": processing_rate(seconds, len(some)),
             }  # fmt: skip
-    return found
+    return found, failed
 
 
 def _gather(pool: F32, before: I64, kind: str) -> F32:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from statistics import fmean, pstdev
+from statistics import fmean, stdev
 from typing import Any
 
 SPREAD = ("accuracy", "f1_macro", "mcc")  # figures that also get their standard deviation
@@ -19,7 +19,7 @@ def averaged(runs: Sequence[Sequence[Row]], keys: Sequence[str], spread: Sequenc
     have it. With more than one run `spread` gets its deviation as NAME_std.
 
     >>> averaged([[{"name": "a", "mcc": 0.5}], [{"name": "a", "mcc": 0.7}]], ["name"])
-    [{'name': 'a', 'mcc': 0.6, 'mcc_std': 0.1}]
+    [{'name': 'a', 'mcc': 0.6, 'mcc_std': 0.1414213562}]
     """
     found: dict[tuple[Any, ...], list[Row]] = {}
     for rows in runs:
@@ -38,5 +38,5 @@ def _one(rows: list[Row], keys: Sequence[str], spread: Sequence[str], runs: int)
         numbers = [row[name] for row in rows if not math.isnan(row.get(name, math.nan))]
         out[name] = round(fmean(numbers), 10) if numbers else math.nan
         if name in spread:
-            out[f"{name}_std"] = round(pstdev(numbers), 10) if numbers else math.nan
+            out[f"{name}_std"] = round(stdev(numbers), 10) if len(numbers) > 1 else math.nan
     return out

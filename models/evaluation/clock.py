@@ -19,11 +19,13 @@ class Clock:
     """n rows, line after line: a line is what happened to one device in one session.
 
     `order` (n,) puts rows in the order of the clock; `time_s` (n,) is when each, in that order, is judged: at
-    the end of its window. `onset` and `end` (k,) of the events, `kind` (k,) their class.
+    the end of its window; `attacked` (n,) whether it is part of an event. `onset` and `end` (k,) of the
+    events, `kind` (k,) their class.
     """
 
     order: I64
     time_s: F64
+    attacked: Bool
     onset: F64
     end: F64
     kind: I64
@@ -38,7 +40,7 @@ class Clock:
         """
         if not len(line):
             none = np.zeros(0)
-            return cls(line, none, none, none, kind, step_s)
+            return cls(line, none, none > 0, none, none, kind, step_s)
         order = np.lexsort((time_ns, line))
         ours, t = line[order], (time_ns[order] - time_ns.min()) / 1e9
         new = np.diff(ours, prepend=-1) != 0
@@ -53,10 +55,19 @@ class Clock:
         apart = (np.diff(t[odd]) > PAUSE * typical) | (np.diff(kind[order][odd]) != 0)
         first = np.flatnonzero(np.append(True, apart)) if len(odd) else np.zeros(0, dtype=np.int64)
         last = np.append(first[1:], len(odd))[: len(first)] - 1
-        return cls(order, t + step_s, t[odd[first]], t[odd[last]] + step_s, kind[order][odd[first]], typical)
+        return cls(
+            order,
+            t + step_s,
+            kind[order] != 0,
+            t[odd[first]],
+            t[odd[last]] + step_s,
+            kind[order][odd[first]],
+            typical,
+        )
 
     def judge(self, called: Bool, watched_s: float = float("nan")) -> EventQuality:
         """Rows (n,) that were called, in the order in which `of` got them."""
+        raised = called[self.order]
         return event_quality(
-            self.time_s[called[self.order]], self.onset, self.end, watched_s, gap_s=1.5 * self.step_s
+            self.time_s[raised], self.attacked[raised], self.onset, self.end, watched_s, 1.5 * self.step_s
         )

@@ -31,12 +31,12 @@ def detection_diversity(right: Bool) -> F64:
     """1 - |C_M and C_others| / |C_M or C_others| of each model, (m,): the formula of the paper.
 
     `right` (m, n): which of n samples each of m models got right. C_others is the union of all others. 0
-    where nobody got anything right.
+    for a model that got nothing right: by the formula it would be the most diverse of all.
     """
     others = _others(right)
     either = (right | others).sum(axis=1)
     both = (right & others).sum(axis=1)
-    return np.where(either > 0, 1.0 - both / np.maximum(either, 1), 0.0)
+    return np.where(right.any(axis=1), 1.0 - both / np.maximum(either, 1), 0.0)
 
 
 def exclusive_detections(right: Bool) -> F64:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cellwatch.models.evaluation.speed import detection_latency, first_alarms
-from cellwatch.models.types import F64
+from cellwatch.models.types import F64, Bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,31 +22,24 @@ class EventQuality:
     false_alarms_per_hour: float  # by the time outside of events
 
 
-def episodes(times: F64, gap_s: float) -> F64:
-    """Times (k,) at which alarms begin: those more than `gap_s` after the one before; `times` (n,) ascending.
-
-    >>> episodes(np.array([1.0, 2.0, 9.0]), 3.0).tolist()
-    [1.0, 9.0]
-    """
-    return times[np.diff(times, prepend=-np.inf) > gap_s]
-
-
-def event_quality(raised: F64, onset: F64, end: F64, watched_s: float, gap_s: float = 0.0) -> EventQuality:
+def event_quality(
+    raised: F64, attacked: Bool, onset: F64, end: F64, watched_s: float, gap_s: float = 0.0
+) -> EventQuality:
     """Times (n,) at which something is raised, against events [onset, end] (k,) that do not overlap.
 
-    All ascending, on one clock. An alarm goes on as long as it is raised again within `gap_s`; it belongs to
-    an event if it begins there. `watched_s`: the length of the whole recording.
+    All ascending, on one clock. `attacked` (n,): whether what was raised is part of an event; only that finds
+    one. An alarm goes on as long as it is raised again within `gap_s`, and is true if any part of it is
+    attacked. `watched_s`: the length of the whole recording.
     """
-    found = first_alarms(raised, onset, end)
-    alarms = episodes(raised, gap_s)
-    place = np.searchsorted(onset, alarms, side="right") - 1
-    inside = (place >= 0) & (alarms <= end[place]) if len(onset) else np.zeros(len(alarms), dtype=np.bool_)
+    found = first_alarms(raised[attacked], onset, end)
+    begins = np.flatnonzero(np.diff(raised, prepend=-np.inf) > gap_s)
+    true = np.logical_or.reduceat(attacked, begins) if len(begins) else np.zeros(0, dtype=np.bool_)
     quiet_s = watched_s - float((end - onset).sum())
     return EventQuality(
         events=len(onset),
-        alarms=len(alarms),
-        precision=float(inside.mean()) if len(alarms) else float("nan"),
+        alarms=len(begins),
+        precision=float(true.mean()) if len(begins) else float("nan"),
         recall=float(np.isfinite(found).mean()) if len(onset) else float("nan"),
         latency_s=detection_latency(onset, found),
-        false_alarms_per_hour=3600 * float((~inside).sum()) / quiet_s if quiet_s > 0 else float("nan"),
+        false_alarms_per_hour=3600 * float((~true).sum()) / quiet_s if quiet_s > 0 else float("nan"),
     )

@@ -20,6 +20,7 @@ from cellwatch.models.datasets.dataset import L1, DataError, DataSet, standing_a
 from cellwatch.models.datasets.device_split import device_disjoint
 from cellwatch.models.evaluation.averages import averaged
 from cellwatch.models.evaluation.dimensions import DIMENSIONS, METRICS
+from cellwatch.nodes import evaluate_command
 from cellwatch.nodes.cli import app
 from cellwatch.nodes.data_sources import open_data
 from cellwatch.nodes.own_detector import OwnDetector, own_kind
@@ -32,6 +33,13 @@ import numpy as np
 class Fails:
     def fit(self, x, y): raise RuntimeError("out of ideas")
     def predict_proba(self, x): ...
+
+class Markup(Fails):
+    def fit(self, x, y): raise RuntimeError("cannot open [/etc/foo]\\nnor this")
+
+class Silent:
+    def fit(self, x, y): print("I am not an answer")
+    def predict_proba(self, x): raise OSError("asleep")
 
 class Wrong(Fails):
     def fit(self, x, y): ...
@@ -72,6 +80,7 @@ def given(tmp_path_factory):
 def own(tmp_path, monkeypatch):
     shutil.copy(EXAMPLES / "nearest_centroid.py", tmp_path)
     (tmp_path / "own_detectors.py").write_text(OWN)
+    (tmp_path / "own_broken.py").write_text("def (")
     monkeypatch.chdir(tmp_path)
 
 
@@ -119,6 +128,55 @@ def test_a_detector_that_fails_is_a_row_with_its_error(given, own):
     assert "no detector could be trained: Fails: RuntimeError: out of ideas" in " ".join(alone.output.split())
 
 
+def test_a_detector_that_fails_when_asked_is_a_row_and_prints_nowhere(given, own):
+    found = answer(*given, "--detector", "own_detectors:Silent", "--detectors", "NaiveBayes", "--metrics")
+    (data,) = found["data"]
+    assert {f["name"] for f in data["failed"]} == {"Silent"}
+    assert "OSError: asleep" in data["failed"][0]["error"]
+    assert {r["name"] for r in data["metrics"]} == {"NaiveBayes"}
+
+
+def test_what_others_wrote_is_no_markup(given, own):
+    shown = cellwatch(
+        "evaluate", *given, "--detector", "own_detectors:Markup", "--detectors", "NaiveBayes", "--metrics"
+    )
+    assert shown.exit_code == 0, shown.output
+    assert "cannot open [/etc/foo] nor this" in " ".join(shown.output.split())
+    assert "What each model costs" in shown.output
+
+
+def test_columns_in_another_order_are_put_in_their_place():
+    class Turned:
+        classes_ = np.array([1, 0])
+
+        def predict_proba(self, x):
+            return np.tile([0.9, 0.1], (len(x), 1))
+
+    assert OwnDetector(Turned(), ("benign", "attack"), 0).predict_proba(np.zeros((1, 1)))[
+        0, 1
+    ] == pytest.approx(0.9)
+
+
+def test_costs_that_only_some_have_compare_nothing():
+    row = {metric.name: 1.0 for metric in METRICS} | {"level": 1}
+    rows = [row | {"name": "a", "ram_train_mb": math.nan}, row | {"name": "b", "ram_train_mb": 5.0}]
+    a, b = evaluate_command._scores(rows)
+    assert a["resource_usage"] == b["resource_usage"] == 1
+
+
+def test_a_report_that_cannot_be_written_is_refused_first(given, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("mine")
+    monkeypatch.setattr("cellwatch.nodes.trainer.train", lambda *_, **__: pytest.fail("trained"))
+    done = cellwatch("evaluate", *given, "--report", tmp_path / "file")
+    assert done.exit_code == 2
+    assert "is a file; --report wants a folder" in " ".join(done.output.split())
+
+
+def test_a_file_that_is_not_there_is_an_error(tmp_path):
+    done = cellwatch("evaluate", "--data", tmp_path / "typo.csv", "--label", "kind")
+    assert done.exit_code == 2
+
+
 def test_an_own_detector_may_ask_for_sequences_seed_and_validation(given, own):
     found = answer(*given, "--detector", "own_detectors:Seeded", "--level", "2")["data"][0]
     (row,) = (r for r in found["rows"] if r["name"] == "Seeded")
@@ -131,6 +189,7 @@ def test_an_own_detector_may_ask_for_sequences_seed_and_validation(given, own):
         ("nowhere", "such as mypkg.module:MyDetector"),
         ("no_such_module:X", "No module named"),
         ("own_detectors:Nobody", "no attribute 'Nobody'"),
+        ("own_broken:X", "SyntaxError"),
         ("json:JSONDecoder", "fit(x, y) and predict_proba(x)"),
     ],
 )
@@ -175,7 +234,7 @@ def test_runs_are_averaged(given):
         for s in (0, 1)
     ]
     assert row["accuracy"] == pytest.approx(np.mean([r["accuracy"] for r in one]))
-    assert row["accuracy_std"] == pytest.approx(np.std([r["accuracy"] for r in one]))
+    assert row["accuracy_std"] == pytest.approx(np.std([r["accuracy"] for r in one], ddof=1))
 
 
 def test_averages_by_hand():
@@ -184,8 +243,8 @@ def test_averages_by_hand():
         [{"name": "a", "rows": 5, "mcc": 0.7, "latency": 3.0}, {"name": "b", "mcc": 1.0}],
     ]
     a, b = averaged(runs, ["name"])
-    assert a == {"name": "a", "rows": 5, "mcc": 0.6, "mcc_std": 0.1, "latency": 3.0}
-    assert b == {"name": "b", "mcc": 1.0, "mcc_std": 0.0}
+    assert a == {"name": "a", "rows": 5, "mcc": 0.6, "mcc_std": 0.1414213562, "latency": 3.0}
+    assert b == {"name": "b", "mcc": 1.0, "mcc_std": pytest.approx(math.nan, nan_ok=True)}
 
 
 def test_devices_of_the_test_are_not_those_of_training():

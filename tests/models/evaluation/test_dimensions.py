@@ -101,6 +101,8 @@ def test_error_diversity_by_hand():
 
 
 def test_diversity_where_it_is_not_defined():
+    always_wrong = np.array([[1, 1, 0], [1, 0, 1], [0, 0, 0]], dtype=bool)
+    assert detection_diversity(always_wrong)[2] == 0
     assert detection_diversity(NOBODY).tolist() == [0, 0]
     assert exclusive_detections(NOBODY).tolist() == [0, 0]
     assert error_diversity(NOBODY).tolist() == [0, 0]
