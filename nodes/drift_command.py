@@ -22,7 +22,8 @@ def evaluate(
     stream: Annotated[str, typer.Option(help="Table file, or a published stream: sea, sea_stream, elec2.")],
     label: Annotated[str, typer.Option(help="Column of a table file with the label.")] = "",
     benign: Annotated[
-        str, typer.Option(help="Label that is benign; without it 0, normal ..., else the most frequent.")
+        str,
+        typer.Option(help="Label that is benign; without it 0, normal ... all are, else the most frequent."),
     ] = "",
     drifts: Annotated[
         str | None,
@@ -48,6 +49,8 @@ def evaluate(
             found = judge(opened, beside=beside, seed=seed, told=tick)
     except (ValueError, OSError) as error:
         raise fail(error) from None
+    if found["note"]:
+        (err if as_json else out).print(found["note"], highlight=False)
     if as_json:
         print_json(found)
     else:

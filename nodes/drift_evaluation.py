@@ -21,6 +21,7 @@ from cellwatch.models.drift.triggers import Alone, Always, Monitors, Never
 from cellwatch.models.drift.watch import DriftSettings
 from cellwatch.nodes.data_sources import data_root
 
+LEAST = 5  # windows; before there are so many, a limit is infinite
 WITHIN = 3000  # rows after a drift within which an alarm has found it
 Told = Callable[[str, int, int], None]
 Learn = Callable[[int, int], Learner]
@@ -47,7 +48,10 @@ def open_stream(
 def evaluate(
     stream: LabelledStream, *, beside: bool = False, seed: int = 0, told: Told = lambda *_: None
 ) -> dict[str, Any]:
-    """What the monitors make of a stream; `beside` them what others do. ValueError if it is too short."""
+    """What the monitors make of a stream; `beside` them what others do.
+
+    `note` says that it is too short to be watched, else it is None. ValueError if it cannot even be judged.
+    """
     rows = Stream(stream.x, stream.y, len(stream.classes))
     learn = _learner(rows, seed)
     monitors = Monitors(seed=seed)
@@ -61,6 +65,7 @@ def evaluate(
         "fingerprint": stream.fingerprint,
         "benign": stream.classes[0],
         "drifts": stream.drifts,
+        "note": _note(len(stream.y)),
         "details": [
             {
                 "alarm": alarm.at,
@@ -95,6 +100,11 @@ def matched(alarms: Sequence[int], drifts: Sequence[int]) -> tuple[list[int | No
         for drift, end in pairwise([*drifts, sys.maxsize])
     ]
     return delays, len(alarms) - sum(delay is not None for delay in delays)
+
+
+def _note(rows: int) -> str | None:
+    windows = max(rows - LEARN, 0) // DriftSettings().window
+    return f"too few rows to watch: {windows} windows, {LEAST} are needed" if windows < LEAST else None
 
 
 def _run(name: str, rows: Stream, learn: Learn, trigger: Trigger, told: Told) -> Run:

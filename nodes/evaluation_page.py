@@ -17,7 +17,7 @@ from cellwatch.nodes.markup import cell, figure, folded, heat, many, note, numbe
 Row = Mapping[str, Any]
 
 _TEMPLATE = Path(__file__).with_name("evaluation_report.html")
-_RADARS = 6  # best models that get a radar plot, besides the ensembles
+_RADARS = 6  # best models that get a radar plot
 _HARDEST = 15  # classes
 _RANKED = 10  # ensembles
 _MISTAKES = 10  # listed below a large confusion matrix
@@ -38,10 +38,10 @@ _QUIET = {
 _BESIDE = {
     "accuracy_interval": "accuracy, 95 %",
     "mcc_interval": "MCC, 95 %",
-    "events": "incidents",
+    "events": "events",
     "alarms": "alarms",
     "event_precision": "right alarms",
-    "event_recall": "incidents found",
+    "event_recall": "events found",
     "latency_s": "found after, s",
     "false_alarms_per_hour": "false alarms / h",
     "against": "tested against",
@@ -58,7 +58,7 @@ _METRICS = {
     "cpu_infer": "CPU to infer",
     "size_mb": "size, MB",
     "training_time_s": "training, s",
-    "inference_time_s": "inference, s",
+    "inference_time_s": "inference, µs a row",
     "detection_latency_s": "latency, s",
     "processing_rate": "rows / s",
     "class_coverage": "classes",
@@ -67,6 +67,7 @@ _METRICS = {
     "error_diversity": "diversity, errors",
 }
 _DIMENSIONS = {name: name.replace("_", " ").replace("speed ", "speed and ") for name in DIMENSIONS}
+_TABLES = (("detection_quality", "coverage"), ("resource_usage", "speed_latency"))  # of the 16 metrics
 _AXES = dict(zip(DIMENSIONS, ("quality", "resources", "speed", "coverage"), strict=True))
 _CHECKED = {True: "fair", False: "speaks against the figures", None: "cannot be made"}
 _SIZES = ("0–0.2 (mild)", "0.2–0.4", "0.4–0.6", "0.6–0.8", "0.8–1 (severe)")
@@ -177,7 +178,7 @@ def _beside(data: Row) -> str:
             cells = [[cell(row.get("name")), *(cell(_beside_of(row, key)) for key in shown)] for row in mine]
             out.append(_heading(level, test) + table(["model", *(_BESIDE[key] for key in shown)], cells))
     return _noted(
-        "Intervals: bootstrap. Incidents and alarms count whole, without point adjustment. A small p: the "
+        "Intervals: bootstrap. Events and alarms count whole, without point adjustment. A small p: the "
         "model differs from the one it was tested against.",
         out,
     )
@@ -185,18 +186,24 @@ def _beside(data: Row) -> str:
 
 def _metrics(data: Row) -> str:
     rows, out = data.get("metrics") or [], []
-    groups = [(title, sum(m.dimension == name for m in METRICS)) for name, title in _DIMENSIONS.items()]
-    heads = ["model", *(_METRICS.get(metric.name, metric.name) for metric in METRICS)]
     for level in _levels(rows):
         mine = [row for row in rows if row.get("level") == level]
-        best = {m.name: _best([row.get(m.name) for row in mine], cost=m.cost) for m in METRICS}
-        cells = [
-            [cell(row.get("name"))]
-            + [cell(row.get(m.name), "best" if i in best[m.name] else "") for m in METRICS]
-            for i, row in enumerate(mine)
-        ]
-        out.append(_heading(level) + table(heads, cells, groups=groups, failed=_failed(data, level)))
+        out.append(_heading(level))
+        out += [_metrics_table(mine, dimensions, _failed(data, level)) for dimensions in _TABLES]
     return _noted("Best of a column in bold: the least of what costs, the greatest of the rest.", out)
+
+
+def _metrics_table(rows: Sequence[Row], dimensions: Sequence[str], failed: Sequence[tuple[str, str]]) -> str:
+    shown = [m for name in dimensions for m in METRICS if m.dimension == name]
+    best = {m.name: _best([row.get(m.name) for row in rows], cost=m.cost) for m in shown}
+    cells = [
+        [cell(row.get("name"))]
+        + [cell(_metric(row, m.name), "best" if i in best[m.name] else "") for m in shown]
+        for i, row in enumerate(rows)
+    ]
+    groups = [(_DIMENSIONS[name], sum(m.dimension == name for m in shown)) for name in dimensions]
+    heads = ["model", *(_METRICS.get(m.name, m.name) for m in shown)]
+    return table(heads, cells, groups=groups, failed=failed)
 
 
 def _scores(data: Row) -> str:
@@ -214,8 +221,8 @@ def _scores(data: Row) -> str:
         heads = ["model", *_DIMENSIONS.values(), "mean"]
         out.append(_heading(level) + table(heads, cells) + _radars(mine))
     words = (
-        f"0 to 1, 1 is best. The radar plots show the {_RADARS} best models by their mean, and the "
-        "ensembles; dashed: the median of all."
+        f"0 to 1, 1 is best. The radar plots show the {_RADARS} best models by their mean; dashed: the "
+        "median of all."
     )
     absent = [f"{safe(r.get('model'))} (level {safe(r.get('level'))})" for r in rows if not scores_of(r)]
     if absent:
@@ -229,10 +236,8 @@ def _radars(rows: Sequence[Row]) -> str:
     """Of rows in the order of their mean."""
     whole = [(str(row.get("model")), scores_of(row)) for row in rows if scores_of(row)]
     typical = [median(column) for column in zip(*(values for _, values in whole), strict=True)]
-    shown = [each for each in whole if not is_ensemble(each[0])][:_RADARS]
-    shown += [each for each in whole if is_ensemble(each[0])]
     axes = list(_AXES.values())
-    return many(figure(name, pictures.radar(values, typical, axes)) for name, values in shown)
+    return many(figure(name, pictures.radar(values, typical, axes)) for name, values in whole[:_RADARS])
 
 
 def _by_class(data: Row) -> str:
@@ -409,6 +414,12 @@ def _spread(row: Row, name: str) -> str | None:
     return _fixed(value) if value is None or std is None else f"{value:.3f} ± {std:.3f}"
 
 
+def _metric(row: Row, name: str) -> Any:
+    """A metric in the unit of its heading."""
+    value = row.get(name)
+    return 1e6 * value if value is not None and name == "inference_time_s" else value
+
+
 def _beside_of(row: Row, key: str) -> Any:
     """A figure; an interval or a p-value in its own form."""
     value = row.get(key)
@@ -472,7 +483,7 @@ _SECTIONS: dict[str, Callable[[Row], str]] = {
     "Summary": summary,
     "Leak checks": _checks,
     "Results": _results,
-    "Beside the results": _beside,
+    "How sure, and by events": _beside,
     "The 16 metrics": _metrics,
     "Scores in four dimensions": _scores,
     "Pareto fronts": _fronts,

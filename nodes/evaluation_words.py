@@ -71,7 +71,7 @@ def _level(level: int, data: Row, rows: Sequence[Row]) -> str:
 
 
 def _duty(test: str, best: Row, data: Row) -> str:
-    """What the best model of a test is like: rows, incidents, false alarms."""
+    """What the best model of a test is like: rows, events, false alarms."""
     kind = "an ensemble" if is_ensemble(best.get("name")) else "a single model"
     words = f"On {safe(test)} the best is <b>{safe(best.get('name'))}</b>, {kind}, with MCC {best['mcc']:.3f}"
     if best.get("accuracy") is not None:
@@ -82,7 +82,7 @@ def _duty(test: str, best: Row, data: Row) -> str:
     )
     if beside.get("events") and beside.get("event_recall") is not None:
         found = round(beside["event_recall"] * beside["events"])
-        words += f"; it reports {found} of {_count(beside['events'], 'incident')}"
+        words += f"; it reports {found} of {_count(beside['events'], 'event')}"
         if beside.get("latency_s") is not None:
             words += f", {beside['latency_s']:.3g} s after they begin"
     if beside.get("false_alarms_per_hour") is not None:

@@ -87,14 +87,22 @@ def score(
     as_json: AsJson = False,
 ) -> None:
     """Score rows: how unusual each is, how often normal rows are as much so, and which columns say it."""
-    from cellwatch.nodes.cli import out, print_json
+    from cellwatch.models.datasets.tables import listed
+    from cellwatch.nodes.cli import err, out, print_json
     from cellwatch.nodes.ewad_bundling import load_bundle
-    from cellwatch.nodes.ewad_scores import aligned, lines, write_csv
+    from cellwatch.nodes.ewad_scores import aligned, check_output, lines, silence, write_csv
 
     with _errors():
+        if output is not None:
+            check_output(output)
         loaded = load_bundle(model)
         rows, places = _part(_rows(data, label, "", time), since, 1.0)
-        judged = loaded.judge(aligned(rows, loaded.columns))
+        given = aligned(rows, loaded.columns)
+        if given.missing:
+            said = f"missing in the table: {listed(given.missing)}"
+            err.print(said, markup=False, highlight=False, soft_wrap=True)
+        judged = loaded.judge(given.x)
+        silence(judged, given.empty)
         found = lines(judged, places, loaded.columns, loaded.threshold, TOP)
         if output is not None:
             write_csv(output, found)
@@ -104,11 +112,15 @@ def score(
     from rich.table import Table as Grid
 
     alarms = sum(line["alarm"] for line in found)
-    out.print(f"{len(found)} rows, {alarms} over the threshold {loaded.threshold:.3f}", highlight=False)
+    empty = f", {given.empty.sum()} with everything missing" if given.empty.any() else ""
+    out.print(
+        f"{len(found)} rows, {alarms} over the threshold {loaded.threshold:.3f}{empty}", highlight=False
+    )
     shown = Grid(box=None, padding=(0, 2, 0, 0))
     for column in ("row", "score", "p", "columns"):
         shown.add_column(column)
-    for line in sorted(found, key=lambda one: -one["score"])[:SHOWN]:
+    scored = [line for line, nothing in zip(found, given.empty, strict=True) if not nothing]
+    for line in sorted(scored, key=lambda one: -one["score"])[:SHOWN]:
         said = ", ".join(f"{name} {value:+.1f}" for name, value in line["features"].items())
         shown.add_row(str(line["row"]), f"{line['score']:.3f}", f"{line['p_value']:.2g}", said)
     out.print(shown)
@@ -318,7 +330,7 @@ def _print(found: dict[str, Any]) -> None:
     titles, lines = cells(found, short=True)
     shown = Grid(box=None, padding=(0, 1, 0, 0))
     for title in titles:
-        shown.add_column(title, no_wrap=True)
+        shown.add_column(title, no_wrap=title != "method")
     for line in lines:
         shown.add_row(*(cell.replace("**", "") for cell in line))
     out.print(shown)

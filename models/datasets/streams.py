@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from cellwatch.models.datasets.dataset import DataError, digest
-from cellwatch.models.datasets.tables import BENIGN, encode, read_table, texts
+from cellwatch.models.datasets.tables import BENIGN, CALLED_BENIGN, encode, read_table, texts
 from cellwatch.models.types import F32, I64
 
 NAMES = ("sea", "sea_stream", "elec2")
@@ -59,8 +59,8 @@ def from_table(
 ) -> LabelledStream:
     """A table with a label column. DataError names what is wrong.
 
-    Benign is the label `benign`; without it the one that says so ("benign", "normal", "0" ...); where none
-    does, the most frequent.
+    Benign is the label `benign`; without it all that say so ("benign", "normal", "0" ...) are one class of
+    all their names; where none does, the most frequent.
     """
     words = texts(table, label, name)
     if empty := int((words == "").sum()):
@@ -72,11 +72,15 @@ def from_table(
         )
     if benign and benign not in counts:
         raise DataError(f"{name}: no row has the label {benign!r}; labels: {', '.join(sorted(counts))[:200]}")
-    said = [word for word, _ in counts.most_common() if word.lower() in BENIGN]
-    first = benign or next(iter(said or counts.most_common(1)[0]))
-    classes = (first, *sorted(counts.keys() - {first}))
+    frequent = [word for word, _ in counts.most_common()]
+    said = [word for word in frequent if word.lower() in BENIGN]
+    first = [benign] if benign else said or frequent[:1]
+    others = sorted({*counts} - {*first})
+    if not others:
+        raise DataError(f"{name}: column {label!r}: every row is called {CALLED_BENIGN}; others are needed")
+    classes = (", ".join(first), *others)
     _, places = np.unique(words, return_inverse=True)
-    index = np.array([classes.index(word) for word in sorted(counts)])
+    index = np.array([0 if word in first else 1 + others.index(word) for word in sorted(counts)])
     learn = np.arange(len(table)) < WORDS_OF
     columns, (x,) = encode([table], learn, [label])
     known = None if drifts is None else tuple(sorted({*drifts}))

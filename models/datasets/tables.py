@@ -20,7 +20,9 @@ from cellwatch.models.datasets.splits import SPLIT, SPLIT_RUNS, in_order, runs
 from cellwatch.models.types import F32, I64
 
 BENIGN = frozenset({"benign", "normal", "0", "0.0", "false", "none", "benigntraffic"})
+CALLED_BENIGN = "benign, normal, 0 ..."  # in messages
 MAX_WORDS = 100  # a text column with more is a name, an address, a payload: left out
+PARQUET = frozenset({".parquet", ".pq"})
 _NOTHING = ("", "nan", "NaN", "NA", "null", "-", "Infinity", "inf")
 
 
@@ -33,9 +35,9 @@ class Labels:
 
 
 def read_table(path: Path, names: Sequence[str] = ()) -> pa.Table:
-    """A .csv (.gz, .tar.xz), .txt or .parquet; `names` for one without a header. DataError."""
+    """A .csv (.gz, .tar.xz), .txt, .parquet or .pq; `names` for one without a header. DataError."""
     try:
-        if path.suffix == ".parquet":
+        if path.suffix.lower() in PARQUET:
             return pq.read_table(path)
         options = arrow_csv.ReadOptions(column_names=list(names) or None)
         convert = arrow_csv.ConvertOptions(strings_can_be_null=True, null_values=list(_NOTHING))
@@ -77,6 +79,15 @@ def labels_of(cells: NDArray[np.str_]) -> Labels:
     word = np.array([w if (w := cell.lower()) not in BENIGN else "benign" for cell in cells.tolist()])
     names = ("benign", *sorted({*word.tolist()} - {"benign"}))
     return Labels(names, np.array([names.index(w) for w in word.tolist()], dtype=np.int64))
+
+
+def listed(names: Sequence[str]) -> str:
+    """For a message; of many the first ten.
+
+    >>> listed(["a", "b"])
+    'a, b'
+    """
+    return ", ".join([*names[:10], *(["..."] if len(names) > 10 else [])])
 
 
 def encode(
@@ -136,8 +147,12 @@ def data_set(
     Sessions are the groups of column `group`, else with column `time` the runs of a class between pauses.
     """
     labels = labels_of(texts(table, label, name))
-    if len(labels.names) < 2 or not (labels.y == 0).any():
-        raise DataError(f"{name}: column {label!r} needs benign rows and others; it has {labels.names}")
+    if not (labels.y == 0).any():
+        raise DataError(
+            f"{name}: column {label!r}: no row is called {CALLED_BENIGN}; labels: {listed(labels.names[1:])}"
+        )
+    if len(labels.names) < 2:
+        raise DataError(f"{name}: column {label!r}: every row is called {CALLED_BENIGN}; others are needed")
     if len(labels.names) > 256:
         raise DataError(f"{name}: column {label!r} has {len(labels.names)} different labels; at most 256")
     groups = texts(table, group, name) if group else None

@@ -43,6 +43,7 @@ def test_json_is_as_promised(drifting):
     assert said["scenarios"] == ["B"]
     assert abs(said["details"][0]["since"] - AT) < 200
     assert said["benign"] == "normal"
+    assert said["note"] is None
     never = said["methods"]["never"]
     assert said["accuracy"] == said["methods"]["cellwatch"]["accuracy"] > never["accuracy"] + 0.05
     assert said["methods"]["cellwatch"]["delays"] == [said["alarms"][0] - AT]
@@ -137,3 +138,20 @@ def test_rows_with_gaps_and_infinities(tmp_path):
     found = evaluate(open_stream(str(path), label="y"))
     assert found["accuracy"] > 0.85
     assert found["alarms"] == []
+
+
+@pytest.mark.parametrize(
+    ("rows", "note"),
+    [
+        (1400, "too few rows to watch: 0 windows, 5 are needed"),
+        (4499, "too few rows to watch: 4 windows, 5 are needed"),
+        (4500, None),
+    ],
+)
+def test_a_stream_too_short_to_be_watched_says_so(tmp_path, rows, note):
+    path = tmp_path / "short.csv"
+    path.write_text("x,y\n" + "1,0\n2,1\n" * (rows // 2) + "1,0\n" * (rows % 2))
+    done = told("--stream", path, "--label", "y", "--json")
+    assert json.loads(done.stdout)["note"] == note
+    assert (note or "") == done.stderr.strip()
+    assert ((note or "too few") in told("--stream", path, "--label", "y").stdout) == (note is not None)

@@ -245,7 +245,7 @@ def test_of_several_runs_it_says_what_is_a_mean(written, tmp_path):
 
 def test_all_pictures_are_there(written):
     text = (written[2] / "report.html").read_text(encoding="utf-8")
-    per_level = (6 + 4) + 3 + 2 * 26  # radars, fronts, confusion matrices
+    per_level = 6 + 3 + 2 * 26  # radars, fronts, confusion matrices
     assert text.count("<svg") == 3 * per_level + 2 * 26  # and reliability diagrams
     assert text.count("confusion matrix of 75 classes") == 2 * 26
 
@@ -290,7 +290,7 @@ def test_the_summary_says_what_counts(tmp_path):
         "1 model and 1 ensemble were judged on d, having learnt from 1,234 rows.",
         "Level 1 (benign or attack). On moved the best is <b>L1_Ens1</b>, an ensemble, with MCC 0.910 ",
         "and 98.2 % of the rows right; ",
-        "it reports 36 of 48 incidents, 3.21 s after they begin, with 0.4 false alarms an hour.",
+        "it reports 36 of 48 events, 3.21 s after they begin, with 0.4 false alarms an hour.",
         "False alarms per device and hour on quiet, where nothing is wrong: L1_Ens1 0.25.",
         "most often ends with XGB + CNN.",
         "Of 2 leak checks, 1 speak against the figures (time order on moved).",
@@ -309,6 +309,24 @@ def test_the_best_of_a_column_is_marked_and_costs_are_best_when_low(tmp_path):
         ],
     )
     assert re.findall(r'<td class="best">([^<]*)</td>', text) == ["0.75", "1.25"]
+
+
+def test_the_16_metrics_are_two_tables_and_inference_is_in_microseconds(tmp_path):
+    row = dict.fromkeys((m.name for m in METRICS), None) | {"inference_time_s": 3.62e-06}
+    text = only(tmp_path, metrics=[{"level": 1, "name": "A", **row}])
+    tables = text.split("<table")[1:]
+    heads = [re.findall(r"<th>([^<]+)</th>", each) for each in tables]
+    assert [len(each) for each in heads] == [1 + 7, 1 + 9]
+    assert "<td>3.62</td>" in tables[1]
+    assert "inference, µs a row" in heads[1]
+
+
+def test_events_are_called_events(written):
+    text = (written[2] / "report.html").read_text(encoding="utf-8")
+    own = re.sub(r"(size of|by) (the )?incident", "", text)  # the data's own
+    assert "incident" not in own.lower()
+    assert "How sure, and by events</h3>" in text
+    assert "and the ensembles" not in text
 
 
 def test_what_all_models_share_is_not_marked(tmp_path):
@@ -345,7 +363,7 @@ def test_an_interval_and_a_small_p_are_readable(tmp_path):
     assert "<td>0.500–?</td>" in text
     assert "<td>&lt;0.001</td>" in text
     assert "<td>0.250</td>" in text
-    assert "incidents found" not in text  # a column with nothing in it
+    assert "events found" not in text  # a column with nothing in it
 
 
 EVIL = '"><script>alert(1)</script>&\x1b[31m\udc80'

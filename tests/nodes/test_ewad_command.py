@@ -251,9 +251,16 @@ def test_a_word_that_scored_rows_lack_is_not_missing():
         np.zeros(2, np.int64),
         np.full(2, ""),
     )
-    x = aligned(rows, ("c0", "mode=auto", "mode=manual", "c1", "line=a"))
-    assert x[:, :3].tolist() == [[1, 1, 0], [2, 0, 0]]
-    assert np.isnan(x[:, 3:]).all()
+    found = aligned(rows, ("c0", "mode=auto", "mode=manual", "c1", "line=a", "line=b"))
+    assert found.x[:, :3].tolist() == [[1, 1, 0], [2, 0, 0]]
+    assert np.isnan(found.x[:, 3:]).all()
+    assert found.missing == ("c1", "line")
+
+
+def test_a_row_is_empty_if_it_holds_nothing_the_model_knows():
+    x = np.array([[np.nan, 0, 9], [np.nan, 1, 9], [0, 0, 9]], np.float32)
+    rows = LabelledRows("t", "t", ("c0", "mode=new", "c9"), x, np.zeros(3, np.int64), np.full(3, ""))
+    assert aligned(rows, ("c0", "mode=auto")).empty.tolist() == [True, False, False]
 
 
 def test_a_method_that_cannot_learn_is_named(monkeypatch, tmp_path):
@@ -365,6 +372,19 @@ def test_train_then_score(table, tmp_path):
         assert row["alarm"] == (row["score"] > json.loads(done.stdout)["threshold"])
         assert len(row["features"]) == 3
     assert scored.read_text().splitlines()[1].startswith("240,")
+    assert done.stderr == "missing in the table: c1, machine\n"
+
+    gaps = tmp_path / "gaps.csv"
+    gaps.write_text("c0,c1,c2,c3,machine\n0.1,low,0.2,0.3,m1\n,,,,\n,,,,m2\n")
+    arguments = ("ewad", "score", "--data", gaps, "--model", tmp_path / "model")
+    done = cellwatch(*arguments, "-o", scored, "--json")
+    assert done.stderr == "missing in the table: c1\n"
+    first, empty, last = json.loads(done.stdout)["rows"]
+    nothing = {"row": 1, "score": None, "p_value": None, "alarm": False, "parts": [None] * 3, "features": {}}
+    assert empty == nothing
+    assert None not in (first["score"], last["score"])
+    assert scored.read_text().splitlines()[2] == "1,,,0,"
+    assert "1 with everything missing" in cellwatch(*arguments).stdout
 
     worn = tmp_path / "worn.csv"
     worn.write_text("\n".join([lines[0], *(line for line in lines if '"worn"' in line or ",worn" in line)]))
@@ -379,6 +399,20 @@ def test_train_then_score(table, tmp_path):
     done = cellwatch("ewad", "score", "--data", strange, "--model", tmp_path / "model")
     assert done.exit_code == 2
     assert "none of the model's columns" in " ".join(done.output.split())
+
+
+@pytest.mark.parametrize(
+    ("output", "says"),
+    [
+        ("scores.txt", "written as .csv"),
+        ("scores", "written as .csv"),
+        ("no/where.csv", "there is no folder"),
+    ],
+)
+def test_where_scores_cannot_be_written_is_said_before_anything_is_read(tmp_path, output, says):
+    done = cellwatch("ewad", "score", "--data", "none.csv", "--model", "none", "-o", tmp_path / output)
+    assert done.exit_code == 2
+    assert says in " ".join(done.stderr.split())
 
 
 def test_training_does_not_overwrite_another_folder(table, tmp_path):

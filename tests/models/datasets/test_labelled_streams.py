@@ -31,11 +31,17 @@ def test_a_table_as_it_is():
         ([1, 0, 1], "", "0"),
         (["UP", "DOWN", "UP"], "", "UP"),  # the most frequent
         (["UP", "DOWN", "UP"], "DOWN", "DOWN"),
-        (["0", "normal", "normal", "web"], "", "normal"),
+        (["0", "normal", "normal", "web"], "0", "0"),
     ],
 )
 def test_what_counts_as_benign(labels, benign, first):
     assert from_table("t", table(labels), "y", benign=benign).classes[0] == first
+
+
+def test_all_benign_words_are_one_class():
+    found = from_table("t", table(["0", "normal", "BENIGN", "normal", "web", "dos"]), "y")
+    assert found.classes == ("normal, 0, BENIGN", "dos", "web")
+    assert found.y.tolist() == [0, 0, 0, 0, 2, 1]
 
 
 def test_words_that_come_later_are_not_known():
@@ -51,6 +57,7 @@ def test_words_that_come_later_are_not_known():
     [
         (["a", "", "b"], {}, "1 empty cells"),
         (["a", "a"], {}, "1 different labels"),
+        (["0", "normal"], {}, "every row is called benign, normal, 0"),
         ([str(i) for i in range(300)], {}, "300 different labels"),
         (["a", "b"], {"benign": "c"}, "no row has the label 'c'"),
         (["a", "b"], {"drifts": [2]}, "within its 2 rows"),

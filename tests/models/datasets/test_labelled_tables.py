@@ -152,10 +152,26 @@ def test_any_table_becomes_a_data_set(tmp_path):
 
 
 def test_a_table_without_benign_rows_or_without_the_column_is_refused():
-    with pytest.raises(DataError, match="benign"):
-        data_set("t", "", table().filter(pa.compute.equal(table()["kind"], "DoS")), "kind")
+    for kind, message in (
+        ("DoS", r"no row is called benign, normal, 0 \.\.\.; labels: dos$"),
+        ("Normal", r"every row is called benign, normal, 0 \.\.\."),
+    ):
+        with pytest.raises(DataError, match=message):
+            data_set("t", "", table().filter(pa.compute.equal(table()["kind"], kind)), "kind")
     with pytest.raises(DataError, match="no column 'label'"):
         data_set("t", "", table(), "label")
+
+
+def test_of_many_labels_ten_are_said():
+    kinds = pa.table({"x": range(12), "kind": [f"k{i:02d}" for i in range(12)]})
+    with pytest.raises(DataError, match=r"labels: k00, .*k09, \.\.\.$"):
+        data_set("t", "", kinds, "kind")
+
+
+@pytest.mark.parametrize("name", ["t.PARQUET", "t.pq"])
+def test_parquet_by_any_of_its_names(tmp_path, name):
+    pq.write_table(table(), tmp_path / name)
+    assert read_table(tmp_path / name).equals(table())
 
 
 def test_missing_and_infinite_cells_are_missing(tmp_path):
