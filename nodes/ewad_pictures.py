@@ -47,7 +47,7 @@ def draw(found: Mapping[str, Any], results: Sequence[Result], folder: Path) -> l
     elif found["table"] == "sizes":
         pictures["sizes"] = lambda axes: _sizes(axes, found["rows"])
     folder.mkdir(parents=True, exist_ok=True)
-    stem = f"ewad-{Path(found['data']).stem}-{found['protocol']}"
+    stem = f"ewad-{Path(found['data']).stem}-{found['protocol'].replace(', ', '-')}"
     paths = []
     for name, paint in pictures.items():
         figure = Figure(figsize=(6.4, 4.2), layout="constrained")
