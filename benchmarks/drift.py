@@ -33,7 +33,7 @@ from cellwatch.models.types import (
     Screening,
     Verdicts,
 )
-from cellwatch.nodes.text_file import fill
+from cellwatch.nodes.text_file import fill_or_print
 
 DEVICES, FEATURES, MODELS = 40, 90, 22
 BLOCKS = 20
@@ -202,14 +202,7 @@ def main() -> None:
     if args.json:
         print(json.dumps(figures, indent=1))
         return
-    for name, text in parts.items():
-        if args.write is None:
-            print(f"## {name}\n\n{text}\n")
-            continue
-        try:
-            fill(args.write, name, text)
-        except ValueError as error:
-            raise SystemExit(str(error)) from None
+    fill_or_print(args.write, parts)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 
 import cellwatch
-from cellwatch.nodes.text_file import fill
+from cellwatch.nodes.text_file import fill_or_print
 
 RELEASE = Path(cellwatch.__file__).parent / "config" / "models"
 TABLES = ("nsl_kdd", "ton_iot", "lemay", "datasense", "edge_iiotset", "ton_iot_network", "cic_iot2023")
@@ -122,14 +122,7 @@ def main() -> None:
         folder = given.models if name in {"datasense", "sim:factory"} else None
         folder = RELEASE / "bench" if name == "sim:bench" else folder
         found = evaluate(name, folder, given.cache, given.test_seed if name in SITES else 0)
-        text = markdown(found)
-        if given.write is None:
-            print(f"## {name}\n\n{text}\n")
-            continue
-        try:
-            fill(given.write, name, text)
-        except ValueError as error:
-            raise SystemExit(str(error)) from None
+        fill_or_print(given.write, {name: markdown(found)})
 
 
 if __name__ == "__main__":

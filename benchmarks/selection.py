@@ -23,7 +23,7 @@ from cellwatch.models.selection.level import Chosen, Ensemble, exact_front
 from cellwatch.models.selection.ranking import WEIGHTS
 from cellwatch.models.selection.scores import Scores, parse
 from cellwatch.models.selection.subsets import count, top_k_means
-from cellwatch.nodes.text_file import fill
+from cellwatch.nodes.text_file import fill_or_print
 
 TABLE = Path(cellwatch.__file__).parent / "config" / "selection" / "deepsense_table1.csv"
 SHOWN = 5
@@ -202,14 +202,7 @@ def main() -> None:
         "table 3": best,
         "stability": stable,
     }
-    for name, text in parts.items():
-        if args.write is None:
-            print(f"## {name}\n\n{text}\n")
-            continue
-        try:
-            fill(args.write, name, text)
-        except ValueError as error:
-            raise SystemExit(str(error)) from None
+    fill_or_print(args.write, parts)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from cellwatch.models.evaluation.dimensions import DIMENSIONS
 from cellwatch.nodes.train_command import (
     AsJson,
     Cache,
@@ -234,7 +233,7 @@ def _scores(metrics: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Every model's scores in the four dimensions, 0..1 among the models of its level (VIKOR)."""
     import numpy as np
 
-    from cellwatch.models.evaluation.dimensions import METRICS, dimension_scores
+    from cellwatch.models.evaluation.dimensions import DIMENSIONS, METRICS, dimension_scores
 
     out = []
     for level in dict.fromkeys(row["level"] for row in metrics):
@@ -254,6 +253,7 @@ def _selection(scores: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What `cellwatch select` says of the scores, level by level; {} where it cannot choose."""
     import numpy as np
 
+    from cellwatch.models.evaluation.dimensions import DIMENSIONS
     from cellwatch.models.selection.level import Settings
     from cellwatch.models.selection.ranking import WEIGHTS
     from cellwatch.models.selection.scores import Scores, ScoresError, check
@@ -401,6 +401,8 @@ def _print_beside(screen: Console, beside: Sequence[Mapping[str, Any]]) -> None:
 
 def _print_costs(screen: Console, found: Mapping[str, Any]) -> None:
     """What each model costs, and its scores in the four dimensions."""
+    from cellwatch.models.evaluation.dimensions import DIMENSIONS
+
     titles = ("L", "name", "train s", "MB", "ask µs", "MB", "size MB", "quality", "res.", "speed", "cov.")
     scores = {(row["level"], row["model"]): row for row in found["scores"]}
     lines = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 
@@ -28,3 +29,15 @@ def fill(page: Path, mark: str, text: str) -> None:
     if n != 1:
         raise ValueError(f"{page}: no marks <!-- {mark} --> ... <!-- end -->")
     page.write_text(whole, encoding="utf-8")
+
+
+def fill_or_print(page: Path | None, parts: Mapping[str, str]) -> None:
+    """Put texts between their marks of a page, or on the screen if there is none. SystemExit says why not."""
+    for mark, text in parts.items():
+        if page is None:
+            print(f"## {mark}\n\n{text}\n")
+            continue
+        try:
+            fill(page, mark, text)
+        except ValueError as error:
+            raise SystemExit(str(error)) from None
