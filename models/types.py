@@ -129,6 +129,18 @@ class DriftState(IntEnum):
     DRIFT = 2  # the alarm: stays until the model is changed, or the loss is back where it was
 
 
+class Stage(IntEnum):
+    """Where a candidate version of the models stands on its way into service."""
+
+    NONE = 0
+    SHADOW = 1  # judges beside, decides nothing
+    CANARY = 2  # decides for some devices
+    ACTIVE = 3  # in service, and still watched
+    ACCEPTED = 4  # was watched long enough
+    REJECTED = 5  # never came into service
+    ROLLED_BACK = 6  # was in service and is no more
+
+
 @dataclass(frozen=True, slots=True)
 class TagInfo:
     """One tag of the catalogue; its place in `TagCatalog.tags` is its index in every batch."""
@@ -466,6 +478,51 @@ class Alarm:
     shelved_until_ns: int = 0
     user: str = ""  # of the last operator's action
     reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SettledLabels:
+    """What k samples (a window of a device) really were: labels that nobody contradicted in time."""
+
+    at_ns: int
+    devices: tuple[str, ...]
+    classes: tuple[str, ...]  # "benign", "attack", a category or "category/type"
+    window_ids: I64  # (k,)
+    device: I64  # (k,) place in `devices`
+    label: I64  # (k,) place in `classes`
+
+    def __len__(self) -> int:
+        return len(self.window_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class StageFigures:
+    """Candidate and parent, side by side, since the stage began."""
+
+    windows: int = 0
+    labelled: int = 0  # samples with a label
+    errors: int = 0  # of the candidate on these
+    parent_errors: int = 0
+    false_alarms: int = 0  # of the candidate on benign samples
+    parent_false_alarms: int = 0
+    latency_s: float = float("nan")  # mean from the end of a window to the verdict
+    parent_latency_s: float = float("nan")
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateState:
+    """The version of the models that is on its way into service."""
+
+    at_ns: int
+    stage: Stage = Stage.NONE
+    held: bool = False  # an operator keeps it in this stage
+    scenario: str = ""  # "" | "A" | "B"
+    version: str = ""
+    parent: str = ""  # that it is to replace, and that is gone back to
+    devices: tuple[str, ...] = ()  # of the canary
+    since_ns: int = 0  # in this stage
+    reason: str = ""
+    figures: StageFigures = StageFigures()
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,11 @@ def node_table(
                 "segment_mb": cell.record.segment_mb,
             },
         ),
-        NodeSpec("drift_node", "drift_node", asdict(cell.drift)),
+        NodeSpec(
+            "drift_node",
+            "drift_node",
+            {name: getattr(cell.drift, name) for name in ("truth", "settle_s", "retrain")},
+        ),
         NodeSpec(
             "fusion_node",
             "fusion_node",

@@ -21,6 +21,7 @@ from cellwatch.nodes.drivers.tag_map import TagMap, TagMapError
 
 MOST_FALSE_ALARMS = 3600.0  # an hour
 MOST_SETTLE_S = 86_400.0
+MOST_CORES, MOST_STORE_MB = 256, 1_000_000
 
 
 class ConfigError(ValueError):
@@ -90,6 +91,11 @@ class DriftConfig:
 
     truth: bool = False  # a simulated or replayed plant says what every window was
     settle_s: float = 30.0  # how long a label waits to be contradicted before it counts
+    retrain: bool = False  # make a candidate version of the models by itself when they no longer fit
+    promote: bool = False  # let a candidate come into service by itself, gate by gate
+    cores: int = 1  # that retraining may take, at the lowest priority
+    replay: str = ""  # table with the rows the models learnt from; a simulated site needs none
+    store_mb: int = 512  # of windows and labels that are kept to learn from
 
 
 @dataclass(frozen=True)
@@ -215,9 +221,19 @@ def load(path: Path) -> CellConfig:
         )
     if not 0 <= cell.drift.settle_s <= MOST_SETTLE_S:
         raise ConfigError(f"{path}: drift: settle_s: {cell.drift.settle_s:g} is not 0 to {MOST_SETTLE_S:g}")
+    if not 1 <= cell.drift.cores <= MOST_CORES:
+        raise ConfigError(f"{path}: drift: cores: {cell.drift.cores} is not 1 to {MOST_CORES}")
+    if not 1 <= cell.drift.store_mb <= MOST_STORE_MB:
+        raise ConfigError(f"{path}: drift: store_mb: {cell.drift.store_mb} is not 1 to {MOST_STORE_MB}")
+    drift = cell.drift
+    if drift.replay:
+        replay = (path.parent / drift.replay).resolve()
+        if not replay.exists():
+            raise ConfigError(f"{path}: drift: replay: no such file: {replay}")
+        drift = dataclasses.replace(drift, replay=str(replay))
     if ewad.model:
         ewad = dataclasses.replace(ewad, model=str((path.parent / ewad.model).resolve()))
-    return dataclasses.replace(cell, plcs=plcs, rules=rules, ensemble=ensemble, ewad=ewad)
+    return dataclasses.replace(cell, plcs=plcs, rules=rules, ensemble=ensemble, ewad=ewad, drift=drift)
 
 
 def _yaml(path: Path, what: str) -> object:

@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cellwatch.nodes.drift_label import label
+
 if TYPE_CHECKING:
     from rich.console import Console
 
-drift = typer.Typer(no_args_is_help=True, add_completion=False, help="Drift: try the monitors on a stream.")
+drift = typer.Typer(no_args_is_help=True, add_completion=False, help="Drift: whether the models still fit.")
+drift.command()(label)
 
 
 @drift.callback()

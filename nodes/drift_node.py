@@ -1,28 +1,36 @@
-"""Drift node: watches whether the models still fit the cell, and says when they do not. It changes nothing.
+"""Drift node: watches whether the models still fit the cell, and says when they do not.
+
+It changes nothing itself; with `retrain` it asks the retrain node for a candidate.
 
 Subscribes  features, verdicts/ensemble, verdicts/fused, model_state; labels (where the plant tells the truth)
-Publishes   drift (DriftEvent, latched): when the state changes, and with each new figure of a monitor
+Publishes   drift (DriftEvent, latched): when the state changes, and with each new figure of a monitor;
+            labels/settled (SettledLabels): labels as they begin to count
 Services    ~/submit_label (SubmitLabel)
-Parameters  truth, settle_s, windows (see `Params`)
+Actions     asks retrain_node/retrain (Retrain)
+Parameters  truth, settle_s, windows, retrain, again_s (see `Params`)
 """
 
 from __future__ import annotations
 
 import importlib
+import math
 import threading
 import time
 from dataclasses import dataclass
 
 import numpy as np
+from cellwatch_msgs.action import Retrain
 from cellwatch_msgs.msg import (
     DriftEvent,
     FeatureWindow,
     FusedVerdictArray,
     Label,
     ModelState,
+    SettledLabels,
     VerdictArray,
 )
 from cellwatch_msgs.srv import SubmitLabel
+from rclpy.action import ActionClient
 
 from cellwatch.models.drift.cell_watch import CellWatch
 from cellwatch.models.drift.truth import Truth
@@ -47,6 +55,10 @@ class Params:
         30.0, "how long a label waits to be contradicted before it counts", unit="s", low=0.0, high=86400.0
     )
     windows: int = param(86_400, "windows that are kept for labels that come late", low=1, high=10_000_000)
+    retrain: bool = param(False, "ask for a candidate when the models no longer fit and labels say how")
+    again_s: float = param(
+        600.0, "after a candidate that came to nothing, ask again", unit="s", low=1.0, high=604800.0
+    )
 
 
 class DriftNode(CellNode):
@@ -63,6 +75,9 @@ class DriftNode(CellNode):
         )
         self.loader: threading.Thread | None = None
         self.pub = self.publisher(DriftEvent, "drift")
+        self.settled = self.publisher(SettledLabels, "labels/settled")
+        self.client = ActionClient(self, Retrain, "retrain_node/retrain") if p.retrain else None
+        self.asked_s = -math.inf
         self.service = self.create_service(SubmitLabel, "~/submit_label", self._submit)
         self.subscribe(ModelState, "model_state", self._model)
         self.subscribe(FeatureWindow, "features", self._features)
@@ -78,6 +93,8 @@ class DriftNode(CellNode):
         if hasattr(self, "service"):
             self.destroy_service(self.service)
             del self.service
+            if self.client is not None:
+                self.client.destroy()
 
     # What is heard --------------------------------------------------------------
     def _model(self, msg: ModelState) -> None:
@@ -95,8 +112,11 @@ class DriftNode(CellNode):
     def _fused(self, msg: FusedVerdictArray) -> None:
         if self.active:
             self.core.fused(convert.fused(msg))
+            for labels in self.core.settled(time.time_ns()):
+                self.say(self.settled, convert.settled_msg(labels))
             self._tell()
             self._prepare()
+            self._ask()
 
     def _submit(self, request, response) -> SubmitLabel.Response:
         try:
@@ -137,7 +157,7 @@ class DriftNode(CellNode):
             windows, asked = self.core.labels.within(start_ns, end_ns)
         if len(windows) * len(devices) > MOST_LABELS:
             raise ValueError(f"{len(windows) * len(devices)} labels: at most {MOST_LABELS} in one request")
-        found = self.core.label(windows, devices, attack=kind not in BENIGN)
+        found = self.core.label(windows, devices, BENIGN[0] if kind in BENIGN else request.label)
         missed = (asked - len(windows)) * len(devices)  # windows of the stretch that nobody knows
         self.core.labels.expired += missed
         response.accepted, response.held_back = found.joined + found.known, found.held_back
@@ -158,6 +178,26 @@ class DriftNode(CellNode):
             self.news("drift", self._words())
         else:
             self.good_news("drift", "the models fit again, or others are in service")
+
+    def _ask(self) -> None:
+        """Have the models made anew while they do not fit, once labels say how."""
+        if self.client is None or self.core.state != DriftState.DRIFT:
+            return
+        event = self.core.event(0)
+        if not event.scenario or time.monotonic() - self.asked_s < self.params.again_s:
+            return
+        if not self.client.server_is_ready():
+            self.news("retrain", "nobody retrains: retrain_node is not there")
+            return
+        self.asked_s = time.monotonic()
+        goal = Retrain.Goal(
+            scenario=Retrain.Goal.A if event.scenario == "A" else Retrain.Goal.B,
+            since=convert.time_msg(event.since_ns),
+            user=self.get_name(),
+            reason=self._words(),
+        )
+        self.get_logger().info(f"asks for a candidate: {goal.reason}")
+        self.client.send_goal_async(goal)  # what comes of it is said by retrain_node
 
     def _words(self) -> str:
         event = self.core.event(0)

@@ -10,14 +10,13 @@ import numpy as np
 
 from cellwatch.models.drift.history import History
 from cellwatch.models.drift.label_free import Shift
-from cellwatch.models.drift.labels import Labels, Receipt
+from cellwatch.models.drift.labels import Labelled, Labels, Receipt
 from cellwatch.models.drift.losses import log_loss
 from cellwatch.models.drift.truth import Truth
 from cellwatch.models.drift.watch import DriftSettings, DriftWatch
 from cellwatch.models.types import (
     F32,
     I64,
-    Bool,
     DriftEvent,
     DriftFigure,
     DriftState,
@@ -26,6 +25,7 @@ from cellwatch.models.types import (
     Incident,
     Level,
     Screening,
+    SettledLabels,
     Verdicts,
 )
 
@@ -65,6 +65,7 @@ class CellWatch:
         self._truth = truth
         self._waiting: OrderedDict[int, _Window] = OrderedDict()
         self._model: tuple[str, tuple[str, ...]] | None = None
+        self._settled: list[Labelled] = []  # that nobody asked for yet
         self.watched = self.unpaired = self.alarms = 0  # over all
         self._begin()
 
@@ -126,11 +127,19 @@ class CellWatch:
             self.labels.begin(len(self.devices))
         self._judge(self._watch, window, parts.scores, fused)
 
-    def label(self, windows: I64, devices: Sequence[str], *, attack: bool) -> Receipt:
-        """Each of the devices was attacked in each of the windows (k,), by id, or was not."""
-        place = np.array([self._row.get(name, -1) for name in dict.fromkeys(devices)], np.int64)
+    def label(self, windows: I64, devices: Sequence[str], name: str) -> Receipt:
+        """What each of the devices was in each of the windows (k,), by id: "benign", "dos/syn-flood"."""
+        place = np.array([self._row.get(each, -1) for each in dict.fromkeys(devices)], np.int64)
         every, each = np.repeat(windows, len(place)), np.tile(place, len(windows))
-        return self._join(every, each, np.full(len(every), attack))
+        return self._join(every, each, np.full(len(every), self.labels.number(name)))
+
+    def settled(self, now_ns: int) -> list[SettledLabels]:
+        """Labels that have begun to count since this was asked last."""
+        found, self._settled = self._settled, []
+        return [
+            SettledLabels(now_ns, self.devices, tuple(self.labels.names), one.windows, one.devices, one.label)
+            for one in found
+        ]
 
     # What is said ------------------------------------------------------------
     def news(self, now_ns: int) -> DriftEvent | None:
@@ -198,9 +207,10 @@ class CellWatch:
         self.labels.see(window.window_id, window.start_ns, window.end_ns, probability, objected)
         if self._truth is not None:
             self._truth.see(window.window_id, window.start_ns, window.end_ns)
-            for window_id, attack, certain in self._truth.due(self.devices):
+            for window_id, names, certain in self._truth.due(self.devices):
                 at = np.flatnonzero(certain)
-                self._join(np.full(len(at), window_id), at, attack[at])
+                label = np.array([self.labels.number(name) for name in names[at]], np.int64)
+                self._join(np.full(len(at), window_id), at, label)
         if self.labels.due:
             self._learn(watch)
         self._news |= watch.state != before
@@ -237,9 +247,9 @@ class CellWatch:
         return DriftFigure(shift.monitor, shift.value, shift.limit, place)
 
     # Labels ------------------------------------------------------------------
-    def _join(self, windows: I64, devices: I64, attack: Bool) -> Receipt:
+    def _join(self, windows: I64, devices: I64, label: I64) -> Receipt:
         before = self.labels.held_back
-        receipt = self.labels.join(windows, devices, attack)
+        receipt = self.labels.join(windows, devices, label)
         self._news |= self.labels.held_back != before
         return receipt
 
@@ -249,6 +259,8 @@ class CellWatch:
         loss, wrong = log_loss(found.probability, found.attack), found.objected != found.attack
         self._history.add(found.end_ns, loss, wrong, found.attack)
         self._labelled += len(loss)
+        if len(loss):
+            self._settled.append(found)
         done = 0
         while done < len(loss):
             taken = watch.labelled(loss[done:], wrong[done:])

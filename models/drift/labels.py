@@ -9,6 +9,7 @@ import numpy as np
 
 from cellwatch.models.types import F32, F64, I64, Bool
 
+MOST_NAMES = 1000
 _OPEN, _PENDING, _LEARNT, _DISPUTED = range(4)
 
 
@@ -27,7 +28,14 @@ class Labelled(NamedTuple):
     end_ns: I64  # (n,) of the window
     probability: F64  # (n,) P(attack) as judged
     objected: Bool  # (n,) judged as not benign
-    attack: Bool  # (n,) not benign in truth
+    windows: I64  # (n,) ids
+    devices: I64  # (n,) places
+    label: I64  # (n,) what it was in truth: place in `Labels.names`, 0 = benign
+
+    @property
+    def attack(self) -> Bool:
+        """Not benign in truth, (n,)."""
+        return self.label > 0
 
 
 class _Pending(NamedTuple):
@@ -53,6 +61,7 @@ class Labels:
         if windows < 1 or settle_ns < 0:
             raise ValueError("labels need a window at least, and a time to settle that is not negative")
         self._n, self._settle_ns = windows, settle_ns
+        self.names = ["benign"]  # labels seen so far
         self.joined = self.expired = self.held_back = 0  # over all
         self.begin(0)
 
@@ -62,7 +71,7 @@ class Labels:
         self._ids = np.zeros(self._n, np.int64)
         self._start, self._end = np.zeros(self._n, np.int64), np.zeros(self._n, np.int64)
         self._probability, self._objected = np.zeros(shape, np.float32), np.zeros(shape, np.bool_)
-        self._state, self._label = np.zeros(shape, np.uint8), np.zeros(shape, np.bool_)
+        self._state, self._label = np.zeros(shape, np.uint8), np.zeros(shape, np.int16)
         self._seen = self._last = 0
         self._pending: deque[_Pending] = deque()
 
@@ -90,18 +99,27 @@ class Labels:
         whole = end_ns // length + -start_ns // length if length > 0 else 0  # windows stand on a grid
         return found, max(whole, len(found))
 
-    def join(self, windows: I64, devices: I64, attack: Bool) -> Receipt:
-        """One submission: k labels for windows (k,), by id, and devices (k,), by place, -1 = unknown.
+    def number(self, name: str) -> int:
+        """Place of a label in `names`: "benign", "attack", a category, or "category/type". ValueError."""
+        if name not in self.names:
+            if len(self.names) == MOST_NAMES:
+                raise ValueError(f"label {name!r}: {MOST_NAMES} others were said already")
+            self.names.append(name)
+        return self.names.index(name)
 
-        No window and device stand in it twice.
+    def join(self, windows: I64, devices: I64, label: I64) -> Receipt:
+        """One submission: k labels (k,), by place in `names`, for windows, by id, and devices, by place.
+
+        A device of -1 is unknown. No window and device stand in it twice. Labels contradict each other where
+        one says benign and the other does not; of two kinds of attack the first stays.
         """
         slots = self._find(windows)
         there = (slots >= 0) & (devices >= 0)
         there[there] = np.isfinite(self._probability[slots[there], devices[there]])
         expired = len(there) - int(there.sum())
-        windows, slots, devices, attack = windows[there], slots[there], devices[there], attack[there]
-        state, label = self._state[slots, devices], self._label[slots, devices]
-        fresh, against = state == _OPEN, (state != _OPEN) & (label != attack)
+        windows, slots, devices, label = windows[there], slots[there], devices[there], label[there]
+        state, before = self._state[slots, devices], self._label[slots, devices]
+        fresh, against = state == _OPEN, (state != _OPEN) & ((before > 0) != (label > 0))
         self.expired += expired
         if against.any():
             waits = against & (state == _PENDING)
@@ -110,7 +128,7 @@ class Labels:
             self.held_back += held_back + int(waits.sum())
             return Receipt(0, int(len(slots) - held_back), expired, held_back)
         slots, devices = slots[fresh], devices[fresh]
-        self._state[slots, devices], self._label[slots, devices] = _PENDING, attack[fresh]
+        self._state[slots, devices], self._label[slots, devices] = _PENDING, label[fresh]
         if len(slots):
             due_ns = int(self._end[self._last]) + self._settle_ns
             self._pending.append(_Pending(due_ns, windows[fresh], slots, devices))
@@ -144,7 +162,8 @@ class Labels:
         self._state[slots, devices] = _LEARNT
         at = slots, devices
         p = self._probability[at].astype(np.float64)
-        return Labelled(self._end[slots], p, self._objected[at], self._label[at])
+        label = self._label[at].astype(np.int64)
+        return Labelled(self._end[slots], p, self._objected[at], self._ids[slots], devices, label)
 
     def _find(self, windows: I64) -> I64:
         """Slots (k,) of windows (k,) by id, -1 = not kept. The ring is two stretches of ascending ids."""

@@ -6,8 +6,11 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cellwatch.models.types import Bool, Incident
+
+BENIGN = "benign"
 
 
 class Truth:
@@ -31,21 +34,26 @@ class Truth:
         """A window that was judged."""
         self._windows.append((window_id, start_ns, end_ns))
 
-    def due(self, devices: Sequence[str]) -> Iterator[tuple[int, Bool, Bool]]:
-        """Id, whether each device (d,) was attacked, and whether that is certain (d,), of windows in time."""
+    def due(self, devices: Sequence[str]) -> Iterator[tuple[int, NDArray[np.object_], Bool]]:
+        """Id, what each device (d,) was ("benign", "dos/syn-flood"), and whether that is certain (d,)."""
         while self._windows and self._windows[0][2] + self._wait_ns <= self._windows[-1][2]:
             window_id, start_ns, end_ns = self._windows.popleft()
-            attack, certain = np.zeros(len(devices), np.bool_), np.ones(len(devices), np.bool_)
+            name, certain = np.full(len(devices), BENIGN, dtype=object), np.ones(len(devices), np.bool_)
             for one in list(self._incidents.values()):
                 if one.end_ns <= start_ns:
                     del self._incidents[one.name]
                 elif one.onset_ns < end_ns:
                     mine = np.array([name == one.device or name in one.devices for name in devices], np.bool_)
                     whole = one.onset_ns <= start_ns and end_ns <= one.end_ns
-                    attack |= mine & whole
+                    if whole:
+                        name[mine] = _name(one)
                     certain &= ~mine | whole
-            yield window_id, attack, certain | attack
+            yield window_id, name, certain | (name != BENIGN)
 
     def forget(self) -> None:
         """The windows that wait, not the incidents."""
         self._windows.clear()
+
+
+def _name(one: Incident) -> str:
+    return f"fault/{one.type}" if one.kind == "fault" else f"{one.category}/{one.type}"

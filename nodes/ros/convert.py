@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,9 @@ from numpy.typing import NDArray
 
 from cellwatch.models import types as t
 
-_CODES = {"float32": "f", "float64": "d", "uint32": "I", "int64": "q", "uint8": "B"}
+_CODES = {
+    "float32": "f", "float64": "d", "uint32": "I", "int64": "q", "uint64": "Q", "uint16": "H", "uint8": "B",
+}  # fmt: skip
 
 
 def time_msg(ns: int) -> Time:
@@ -496,4 +499,55 @@ def drift(msg: m.DriftEvent) -> t.DriftEvent:
         msg.windows,
         msg.labelled,
         msg.held_back,
+    )
+
+
+def settled_msg(s: t.SettledLabels) -> m.SettledLabels:
+    out = m.SettledLabels(devices=list(s.devices), classes=list(s.classes))
+    out.window_ids = _array(s.window_ids, "uint64")
+    out.device, out.label = _array(s.device, "uint16"), _array(s.label, "uint16")
+    out.header.stamp, out.header.frame_id = time_msg(s.at_ns), "cell"
+    return out
+
+
+def settled(msg: m.SettledLabels) -> t.SettledLabels:
+    return t.SettledLabels(
+        time_ns(msg.header.stamp),
+        tuple(msg.devices),
+        tuple(msg.classes),
+        *(_numpy(values, "int64") for values in (msg.window_ids, msg.device, msg.label)),
+    )
+
+
+_FIGURES = [f.name for f in fields(t.StageFigures)]
+
+
+def candidate_msg(c: t.CandidateState) -> m.CandidateState:
+    out = m.CandidateState(
+        stage=int(c.stage),
+        held=c.held,
+        scenario=_SCENARIOS.index(c.scenario),
+        version=c.version,
+        parent=c.parent,
+        devices=list(c.devices),
+        since=time_msg(c.since_ns),
+        reason=c.reason,
+        **{name: getattr(c.figures, name) for name in _FIGURES},
+    )
+    out.header.stamp, out.header.frame_id = time_msg(c.at_ns), "cell"
+    return out
+
+
+def candidate(msg: m.CandidateState) -> t.CandidateState:
+    return t.CandidateState(
+        time_ns(msg.header.stamp),
+        t.Stage(msg.stage),
+        msg.held,
+        _SCENARIOS[msg.scenario],
+        msg.version,
+        msg.parent,
+        tuple(msg.devices),
+        time_ns(msg.since),
+        msg.reason,
+        t.StageFigures(**{name: getattr(msg, name) for name in _FIGURES}),
     )

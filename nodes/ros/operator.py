@@ -86,6 +86,19 @@ class Operator:
         what = {"target": target, "maintenance": on, "user": user, "reason": reason}
         self._call(srv.SetMaintenance, "fusion_node/set_maintenance", **what)
 
+    def label(
+        self, label: str, span_ns: tuple[int, int], devices: Iterable[str], user: str, reason: str
+    ) -> tuple[int, int, int]:
+        """Say what the windows within a stretch of time were: samples accepted, expired, held back."""
+        start, end = map(convert.time_msg, span_ns)
+        what = {"start": start, "end": end, "devices": list(devices), "label": label}
+        answer = self._call(srv.SubmitLabel, "drift_node/submit_label", **what, source=user, comment=reason)
+        return answer.accepted, answer.expired, answer.held_back
+
+    def move_candidate(self, action: int, user: str, reason: str) -> None:
+        """`action`: a constant of MoveCandidate."""
+        self._call(srv.MoveCandidate, "retrain_node/move_candidate", action=action, user=user, reason=reason)
+
     def arm(self, link: str, user: str, reason: str) -> None:
         """Arm one link, by the name of its node."""
         self._call(srv.SetArmed, f"{link}/set_armed", armed=True, user=user, reason=reason)
@@ -130,7 +143,7 @@ class Operator:
             self._node.destroy_subscription(subscription)
         return heard[-1]
 
-    def _call(self, kind: Any, service: str, **fields: Any) -> None:
+    def _call(self, kind: Any, service: str, **fields: Any) -> Any:
         question = _Question(self._node, kind, service, kind.Request(**fields))
         try:
             self._await(question.ready, f"no cell answers at {self.namespace}; is it running?")
@@ -138,6 +151,7 @@ class Operator:
         finally:
             question.close()
         self._check(question)
+        return question.answer
 
     def _check(self, question: _Question) -> None:
         answer = question.answer

@@ -51,6 +51,10 @@ TOPICS = {
     "alarms": LATCHED,
     "response_state": LATCHED,
     "drift": LATCHED,
+    "labels/settled": VERDICTS,
+    "candidate": LATCHED,
+    # What the candidate says; of these, "verdicts/shadow" alone is heard outside of its process.
+    "verdicts/shadow": VERDICTS,
     "heartbeat": HEARTBEAT,
 }
 

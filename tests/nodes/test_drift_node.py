@@ -137,12 +137,13 @@ def test_the_plant_tells_the_truth(made):
     node, tester, spin = made
     pub = tester.create_publisher(m.Label, "labels", qos.TOPICS["labels"])
     spin(pub.get_subscription_count)
-    attack = Incident("x", "attack", "dos", "dos/x", "PLC1", 0, 9 * S, ("PLC1",))
+    attack = Incident("x", "attack", "dos", "x", "PLC1", 0, 9 * S, ("PLC1",))
     pub.publish(convert.label_msg(attack))
     spin(lambda: bool(node.core._truth._incidents))
     say(tester, spin, node, range(1, 12))
     assert node.core.labels.joined == 2
-    assert node.core.labels._label[0].tolist() == [True, False]
+    assert node.core.labels._label[0].tolist() == [1, 0]
+    assert node.core.labels.names == ["benign", "dos/x"]
     assert node.loader is not None
 
 

@@ -57,7 +57,7 @@ class Cell:
         )
 
     def label(self, *windows, attack=False, devices=DEVICES):
-        return self.watch.label(np.array(windows, np.int64), devices, attack=attack)
+        return self.watch.label(np.array(windows, np.int64), devices, "attack" if attack else "benign")
 
 
 def figures(event):

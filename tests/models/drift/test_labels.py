@@ -26,7 +26,7 @@ def see(labels, *ids, p=(0.1, 0.2)):
 
 def join(labels, windows, devices, attack):
     k = len(windows)
-    return labels.join(np.array(windows, np.int64), np.array(devices, np.int64), np.full(k, attack))
+    return labels.join(np.array(windows, np.int64), np.array(devices, np.int64), np.full(k, int(attack)))
 
 
 def test_a_label_finds_its_window_and_waits_before_it_counts():
