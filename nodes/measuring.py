@@ -146,8 +146,12 @@ def _watch(news: Connection, process: psutil.Process) -> tuple[Usage, Any]:
 
 
 def _memory(process: psutil.Process) -> int:
-    """Bytes that no other process shares."""
-    return int(process.memory_full_info().uss)
+    """Bytes in memory that are no file's and shared with nobody.
+
+    Asking for the unique set size instead walks all pages: 40 ms where a model holds 800 MB, in which it waits.
+    """
+    held = process.memory_info()
+    return int(held.rss - held.shared)
 
 
 def _child(outside: Connection, threads: int) -> None:
