@@ -64,6 +64,7 @@ def evaluate(
     label: Label = "",
     group: Group = "",
     time: Time = "",
+    device: Annotated[str, typer.Option(help="Column of a table file that names the device.")] = "",
     split: Annotated[
         Literal["", "device"],
         typer.Option(help="device: judge on devices that training never saw.", show_default=False),
@@ -100,7 +101,7 @@ def evaluate(
             raise ValueError("--models judges what is there: without --detector, --runs and --split")
         place = cache or home() / "datasets"
         try:
-            sets = open_sets(data, place, label, group, time, err, test_seed or 0)
+            sets = open_sets(data, place, label, group, time, err, test_seed or 0, device)
         except DataError as error:
             if "data absent" not in str(error) or Path(data).suffix:
                 raise  # a file that was named is to be there; a published data set need not

@@ -137,13 +137,20 @@ def errors() -> Iterator[None]:
 
 
 def open_sets(
-    spec: str, cache: Path, label: str, group: str, time: str, console: Console, test_seed: int = 0
+    spec: str,
+    cache: Path,
+    label: str,
+    group: str,
+    time: str,
+    console: Console,
+    test_seed: int = 0,
+    device: str = "",
 ) -> list[DataSet]:
     from cellwatch.nodes.data_sources import open_data
 
     with bar(console) as tick:
         return open_data(
-            spec, cache, label=label, group=group, time=time, test_seed=test_seed,
+            spec, cache, label=label, group=group, time=time, device=device, test_seed=test_seed,
             told=lambda done, of: tick("simulating", done, of),
         )  # fmt: skip
 

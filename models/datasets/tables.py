@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tarfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -141,10 +141,12 @@ def data_set(
     drop: Sequence[str] = (),
     group: str = "",
     time: str = "",
+    device: str = "",
 ) -> DataSet:
     """One table, split in its own order. `label` holds a benign word or the kind of attack. DataError.
 
     Sessions are the groups of column `group`, else with column `time` the runs of a class between pauses.
+    `device` names a column with the device of each row.
     """
     labels = labels_of(texts(table, label, name))
     if not (labels.y == 0).any():
@@ -163,13 +165,15 @@ def data_set(
     if groups is None and stamps is not None:
         groups = runs(labels.y, labels.names, stamps)
     split = in_order(labels.y, groups, stamps, whole=not derived)
-    columns, (x,) = encode([table], split == 0, [label, *drop, *filter(None, (group, time))])
+    columns, (x,) = encode([table], split == 0, [label, *drop, *filter(None, (group, time, device))])
     y = {1: np.minimum(labels.y, 1), 2: labels.y}
     classes = {1: L1, 2: labels.names}
     if len(labels.names) == 2:
         del y[2], classes[2]
     where = groups if groups is not None else np.full(len(labels.y), "")
     whole = standing_alone(x, y, where, stamps)
+    if device:
+        whole = replace(whole, device=texts(table, device, name))
     parts = [whole.take(split == k) for k in range(3)]
     if not all({0, 1} == {*part.y[1].tolist()} for part in (parts[0], parts[2])):
         raise DataError(

@@ -5,6 +5,7 @@ import pytest
 
 from cellwatch.models.datasets import nsl_kdd
 from cellwatch.models.datasets.dataset import DataError
+from cellwatch.models.datasets.device_split import device_disjoint
 from cellwatch.models.datasets.published import PUBLISHED
 from cellwatch.models.datasets.splits import SHARES, in_order, runs
 from cellwatch.models.datasets.tables import data_set, encode, given_parts, read_table
@@ -229,3 +230,22 @@ def test_nsl_kdd_has_its_published_parts(data_dir):
     assert len(found.train) + len(found.validation) == 25_192
     assert {name: len(part) for name, part in found.tests.items()} == {"Test+": 22_544, "Test-21": 11_850}
     assert not any(c.startswith(("attack", "difficulty")) for c in found.columns)
+
+
+def test_a_column_names_the_device_of_each_row():
+    n = 400
+    table = pa.table(
+        {
+            "kind": ["dos" if i % 3 == 0 else "normal" for i in range(n)],
+            "where": [f"d{i % 8}" for i in range(n)],
+            "x": np.arange(n) / n,
+        }
+    )
+    data = data_set("t", "", table, "kind", device="where")
+    assert data.columns == ("x",)
+    assert {*data.train.device.tolist()} == {f"d{k}" for k in range(8)}
+    apart = device_disjoint(data)
+    assert {*apart.tests["test"].device.tolist()} == {"d3", "d7"}
+    assert not {*apart.train.device.tolist()} & {"d3", "d7"}
+    with pytest.raises(DataError, match="no column 'nobody'"):
+        data_set("t", "", table, "kind", device="nobody")
