@@ -26,6 +26,7 @@ from cellwatch.nodes.registry_command import registry
 from cellwatch.nodes.response_command import response
 from cellwatch.nodes.rules_command import rules
 from cellwatch.nodes.select_command import select
+from cellwatch.nodes.stress_command import stress
 from cellwatch.nodes.train_command import add_to
 
 app = typer.Typer(
@@ -46,6 +47,7 @@ app.add_typer(profile, name="profile")
 app.add_typer(rules, name="rules")
 app.command()(select)
 app.command()(evaluate)
+app.command()(stress)
 add_to(app)  # train, models
 err = Console(stderr=True)
 out = Console()
