@@ -33,15 +33,18 @@ def bundle(
     seed: int,
     serve_all: bool,
     beside: dict[str, bytes],
+    serve: Mapping[str, Sequence[str]] | None = None,
+    budgets: Sequence[float] = BUDGETS,
 ) -> tuple[Manifest, dict[str, bytes]]:
     """Manifest and files. `beside`: baseline.json and profile.json of a site.
 
-    A cell serves, at each level, the paper's ensemble that does best on validation, or everything. Weights
-    are those of the served members; the others would add nothing and have 0.
+    A cell serves, at each level, what `serve` names, else the paper's ensemble that does best on validation,
+    or everything. Weights are those of the served members; the others would add nothing and have 0.
+    `budgets`: see `fusion_of`.
     """
     files = dict(beside)
     levels = data.only({one.level for one in models}).classes
-    entries, serve, weights = [], {}, {}
+    entries, chosen, weights = [], {}, {}
     for one in models:
         stem = f"L{one.level}-{one.detector}"
         files[f"{stem}.onnx"] = one.graph
@@ -51,13 +54,16 @@ def bundle(
         entries.append(ModelEntry(one.detector, one.level, one.kind, f"{stem}.onnx", metrics))
     for level in sorted(levels):
         everyone = tuple(m.detector for m in models if m.level == level)
-        members = everyone if serve_all else judge.best_ensemble(level) or everyone
+        if serve is not None:
+            members = tuple(serve[str(level)])
+        else:
+            members = everyone if serve_all else judge.best_ensemble(level) or everyone
         if level == 1 and judge.rules is not None and RULES not in members:
             members = (*members, RULES)
         weights[str(level)] = dict.fromkeys(everyone, 0.0) | judge.weights_of(level, members)
-        serve[str(level)] = [name for name in members if name != RULES]
+        chosen[str(level)] = [name for name in members if name != RULES]
     if "benign_hours" in data.facts and 1 in levels:
-        files["fusion.json"] = fusion_of(data.only(levels), judge, serve).to_json().encode()
+        files["fusion.json"] = fusion_of(data.only(levels), judge, chosen, budgets).to_json().encode()
     manifest = Manifest(
         site=str(data.facts.get("site", data.name)),
         schema_id=schema_of(data).schema_id,
@@ -66,7 +72,7 @@ def bundle(
         scaler=judge.scaler.to_dict(),
         models=entries,
         weights=weights,
-        serve=serve,
+        serve=chosen,
         sequence=SEQUENCE,
         lineage={
             "parents": [],
@@ -81,12 +87,15 @@ def bundle(
     return manifest, files
 
 
-def fusion_of(data: DataSet, judge: Judge, serve: Mapping[str, list[str]]) -> FusionFit:
+def fusion_of(
+    data: DataSet, judge: Judge, serve: Mapping[str, list[str]], budgets: Sequence[float] = BUDGETS
+) -> FusionFit:
     """What validation says of the fusion of the served models: weights, calibration, threshold.
 
     All its rows do, benign ones unthinned, for an alarm that lasts for several windows is one.
 
-    The threshold keeps the smallest of `BUDGETS` that can be kept; ValueError if none can.
+    The threshold keeps the first of `budgets` (false alarms an hour) that can be kept; ValueError if there
+    is none.
     """
     part = data.running if data.running is not None else data.validation
     said = judge.said(part, {(name, level) for level in data.classes for name in serve[str(level)]})
@@ -98,19 +107,19 @@ def fusion_of(data: DataSet, judge: Judge, serve: Mapping[str, list[str]]) -> Fu
         truth[Level(level)] = part.y[level]
     stream = np.char.add(np.char.add(part.group, "/"), part.device)
     hours = float(data.facts["benign_hours"])  # type: ignore[arg-type]
-    for per_hour in BUDGETS:
+    for per_hour in budgets:
         with suppress(ValueError):
             found = fit_fusion(levels, truth, stream, hours=hours, per_hour=per_hour)
             break
     else:
-        raise ValueError(f"{data.name}: no threshold keeps even {BUDGETS[-1]:g} false alarms an hour")
+        raise ValueError(f"{data.name}: no threshold keeps even {budgets[-1]:g} false alarms an hour")
     weights = dict(found.weights)
     calibrators = dict(found.calibration.by_name)
     for level in sorted(set(data.classes) - {1}):
         names = serve[str(level)]
         weights |= {f"L{level}/{name}": w for name, w in judge.weights_of(level, names).items()}
         pooled = judge.ensemble(level, names, said)
-        attacked = truth[Level.L1] > 0
+        attacked = (truth[Level.L1] > 0) & (truth[Level(level)] >= 0)
         if pooled is not None:
             right = pooled[attacked].argmax(axis=1) == truth[Level(level)][attacked]
             if right.any() and not right.all():

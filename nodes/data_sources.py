@@ -20,6 +20,7 @@ from cellwatch.models.datasets.dataset import (
     digest,
     drawn_tests,
     from_sessions,
+    histories,
     levels_of,
     levels_y,
 )
@@ -29,7 +30,6 @@ from cellwatch.models.datasets.splits import in_order
 from cellwatch.models.datasets.tables import data_set, read_table
 from cellwatch.models.features import datasense
 from cellwatch.models.features.schema import default_schema
-from cellwatch.models.types import I64, SEQUENCE
 from cellwatch.nodes import lemay
 
 SIMULATED = ("sim:factory", "sim:bench")
@@ -50,6 +50,7 @@ def open_data(
     label: str = "",
     group: str = "",
     time: str = "",
+    device: str = "",
     test_seed: int = 0,
     told: Told = lambda *_: None,
 ) -> list[DataSet]:
@@ -81,7 +82,7 @@ def open_data(
     table = read_table(path)
     if not label:
         raise DataError(f"{path}: say which column is the label: --label COLUMN")
-    return [data_set(path.name, f"table {path.name}", table, label, group=group, time=time)]
+    return [data_set(path.name, f"table {path.name}", table, label, group=group, time=time, device=device)]
 
 
 def simulated_folder(site: str, cache: Path) -> Path:
@@ -101,19 +102,7 @@ def simulated(site: str, cache: Path, told: Told, test_seed: int = 0) -> DataSet
     from cellwatch.nodes.simulated import generate
 
     folder = generate(site, simulated_folder(site, cache), seen=told)
-    about, sessions = read_sessions(folder)
-    data = from_sessions(
-        sessions,
-        about["classes"],
-        default_schema().names,
-        name=f"sim:{site}",
-        about=f"simulated {site}, windows of {about['window_s']:g} s",
-        fingerprint=about["fingerprint"],
-        facts={
-            "site": site, "window_s": about["window_s"], "folder": str(folder), "sha256": about["sha256"],
-            "seeds": {s["name"]: s["seed"] for s in about["sessions"]},
-        },
-    )  # fmt: skip
+    data = of_sessions(folder)
     if not test_seed:
         return data
     fresh = generate(site, folder / f"test-{test_seed}", seen=told, test_seed=test_seed, like=folder)
@@ -123,6 +112,23 @@ def simulated(site: str, cache: Path, told: Told, test_seed: int = 0) -> DataSet
         about=f"{data.about}; test sessions drawn with seed {test_seed}",
         tests=drawn_tests(sessions, drawn["classes"]),
     )
+
+
+def of_sessions(folder: Path) -> DataSet:
+    """The data set that `generate` made in a folder."""
+    about, sessions = read_sessions(folder)
+    return from_sessions(
+        sessions,
+        about["classes"],
+        default_schema().names,
+        name=f"sim:{about['site']}",
+        about=f"simulated {about['site']}, windows of {about['window_s']:g} s",
+        fingerprint=about["fingerprint"],
+        facts={
+            "site": about["site"], "window_s": about["window_s"], "folder": str(folder),
+            "sha256": about["sha256"], "seeds": {s["name"]: s["seed"] for s in about["sessions"]},
+        },
+    )  # fmt: skip
 
 
 def read_sessions(folder: Path) -> tuple[dict[str, Any], list[SessionWindows]]:
@@ -158,7 +164,7 @@ def load_datasense(folder: Path) -> DataSet:
     at = np.array([np.datetime64(t.rstrip("Z"), "ns") for t in table["timestamp_start"].to_pylist()])
     time_ns = at.astype(np.int64)
     window_ns = round(datasense.window_s(table, files[0]) * 1e9)
-    whole = Part(pool, _before(session, device, time_ns, window_ns), y, session, device, time_ns)
+    whole = Part(pool, histories(session, device, time_ns, window_ns), y, session, device, time_ns)
     split = in_order(y[3], session, time_ns, whole=False) if len(names) > 1 else np.full(len(whole), 2)
     parts = [whole.take(split == k) for k in range(3)]
     return DataSet(
@@ -178,22 +184,6 @@ def load_datasense(folder: Path) -> DataSet:
 
 def _kind(category: str, name: str) -> str:
     return "benign" if category in {"", "benign"} else f"{category}/{name.split('-port-', maxsplit=1)[0]}"
-
-
-def _before(session: np.ndarray, device: np.ndarray, time_ns: I64, window_ns: int) -> I64:
-    """Places of the last `SEQUENCE` windows of each row's device, without a gap and within its session."""
-    order = np.lexsort((time_ns, device, session))
-    follows = np.zeros(len(order), dtype=bool)
-    follows[1:] = (
-        (session[order[1:]] == session[order[:-1]])
-        & (device[order[1:]] == device[order[:-1]])
-        & (np.diff(time_ns[order]) == window_ns)
-    )
-    start = np.maximum.accumulate(np.where(follows, 0, np.arange(len(order))))
-    place = np.maximum(np.arange(len(order))[:, None] + np.arange(1 - SEQUENCE, 1), start[:, None])
-    before = np.empty((len(order), SEQUENCE), dtype=np.int64)
-    before[order] = order[place]
-    return before
 
 
 def training_only(data: DataSet) -> DataSet:

@@ -105,7 +105,7 @@ def side_by_side(
 
     Gives the place of the job, its answer and its usage; of one that failed why, and None.
     """
-    cores = os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0))  # those that this process may use
     count = min(workers or cores, len(jobs))
     running: list[SpawnProcess] = []
 
@@ -148,7 +148,7 @@ def _watch(news: Connection, process: psutil.Process) -> tuple[Usage, Any]:
 def _memory(process: psutil.Process) -> int:
     """Bytes in memory that are no file's and shared with nobody.
 
-    Asking for the unique set size instead walks all pages: 40 ms where a model holds 800 MB, in which it waits.
+    The unique set size instead walks all pages: 40 ms where a model holds 800 MB, in which it waits.
     """
     held = process.memory_info()
     return int(held.rss - held.shared)

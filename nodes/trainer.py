@@ -81,20 +81,22 @@ def train(
     told: Told = lambda *_: None,
     own: Sequence[OwnKind] = (),
     failed: list[Failed] | None = None,
+    scaler: Scaler | None = None,
 ) -> list[Trained]:
     """Train what `cache` does not hold yet; the models in the order of `jobs`.
 
     `engine`: "local", "dask://HOST:PORT" or "ray://HOST:PORT". On this machine each model is trained in a
     process of its own, and what that takes is kept. `own`: detectors beside those of the catalog, by their
     names in `jobs`; they are not kept. Models that fail are put into `failed`; without it TrainingError
-    is raised for the first.
+    is raised for the first. `scaler`: another than that of the training rows. Rows whose class a level does
+    not know (-1) are left out there.
     """
     from cellwatch.models.detectors.catalog import DETECTORS
 
     kinds: dict[str, type[Detector] | OwnKind] = {**DETECTORS, **{one.NAME: one for one in own}}
     mine = {one.NAME for one in own}
-    scaler = scaler_of(data)
-    place = place_of(data, cache, seed)
+    place = place_of(data, cache, seed, scaler)
+    scaler = scaler or scaler_of(data)
     place.mkdir(parents=True, exist_ok=True)
     found = {job: kept for job in jobs if job[0] not in mine and (kept := _kept(place, job))}
     todo = [job for job in jobs if job not in found]
@@ -105,8 +107,8 @@ def train(
         tasks = [
             (
                 kinds[name], level, data.classes[level], seed,
-                (pool, data.train.before, data.train.y[level]),
-                (vpool, data.validation.before, data.validation.y[level]),
+                (pool, *_known(data.train, level)),
+                (vpool, *_known(data.validation, level)),
             )
             for name, level in todo
         ]  # fmt: skip
@@ -164,10 +166,11 @@ def _tried(task: Task) -> Trained | Failed:
         return Failed(task[0].NAME, task[1], f"{type(error).__name__}: {error}")
 
 
-def place_of(data: DataSet, cache: Path, seed: int) -> Path:
-    """Folder in `cache` of what is trained on this data with this seed, code and libraries."""
+def place_of(data: DataSet, cache: Path, seed: int, scaler: Scaler | None = None) -> Path:
+    """Folder in `cache` of what is trained on this data with this seed, code, libraries, and scaler."""
     made_with = {name: v for name, v in versions().items() if name != "cellwatch"}
-    said = json.dumps([code_digest("models/detectors"), made_with], sort_keys=True)
+    given = [] if scaler is None else [digest(scaler.centre, scaler.scale)]
+    said = json.dumps([code_digest("models/detectors"), made_with, *given], sort_keys=True)
     return cache / f"{data_digest(data)}-{seed}-{hashlib.sha256(said.encode()).hexdigest()[:12]}"
 
 
@@ -300,6 +303,13 @@ def costs_of_answers(
                 "processing_rate": processing_rate(seconds, len(some)),
             }  # fmt: skip
     return found, failed
+
+
+def _known(part: Part, level: int) -> tuple[I64, I64]:
+    """Places of the rows whose class is known, and the classes."""
+    y = part.y[level]
+    known = y >= 0
+    return (part.before, y) if known.all() else (part.before[known], y[known])
 
 
 def _gather(pool: F32, before: I64, kind: str) -> F32:

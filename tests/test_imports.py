@@ -22,7 +22,7 @@ MODELS = {
     "ewad": {"features", "detectors", "evaluation"},
     "fusion": {"features", "rules", "detectors", "ewad"},
     "response": {"features", "rules", "detectors", "ewad", "fusion"},
-    "drift": set(),
+    "drift": {"datasets", "evaluation"},
     "evaluation": set(),
     "selection": {"evaluation"},
     "registry": {"detectors"},

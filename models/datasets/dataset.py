@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,9 @@ from cellwatch.models.types import F32, I64, SEQUENCE, Bool
 BENIGN_SHARE = 13_680 / (13_680 + 16_350)  # benign rows of DataSense's 10-s files, as in its test sets
 L1 = ("benign", "attack")  # attack: anything that is not benign
 L2 = ("benign", "fault", "dos", "ddos", "recon", "web", "mitm", "bruteforce", "malware", "ics")
+
+
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 class DataError(ValueError):
@@ -86,6 +90,47 @@ def standing_alone(x: F32, y: Mapping[int, I64], group: NDArray[np.str_], time_n
     """Rows without a past: their sequence is the row itself, repeated."""
     index = np.repeat(np.arange(len(x))[:, None], SEQUENCE, axis=1)
     return Part(np.ascontiguousarray(x, dtype=np.float32), index, y, group, np.full(len(x), ""), time_ns)
+
+
+def histories(session: NDArray[np.str_], device: NDArray[np.str_], time_ns: I64, window_ns: int) -> I64:
+    """Places (n, SEQUENCE) of the last windows of each row's device, without a gap, within its session."""
+    order = np.lexsort((time_ns, device, session))
+    follows = np.zeros(len(order), dtype=bool)
+    follows[1:] = (
+        (session[order[1:]] == session[order[:-1]])
+        & (device[order[1:]] == device[order[:-1]])
+        & (np.diff(time_ns[order]) == window_ns)
+    )
+    start = np.maximum.accumulate(np.where(follows, 0, np.arange(len(order))))
+    place = np.maximum(np.arange(len(order))[:, None] + np.arange(1 - SEQUENCE, 1), start[:, None])
+    before = np.empty((len(order), SEQUENCE), dtype=np.int64)
+    before[order] = order[place]
+    return before
+
+
+def concat(parts: Sequence[Part]) -> Part:
+    """The rows of all parts (at least one), with the levels of the first one; -1 where another lacks one.
+
+    `time_ns` and `size` are kept only if all parts have them.
+    """
+    offsets = np.cumsum([0, *(len(part.pool) for part in parts[:-1])])
+    return Part(
+        np.concatenate([part.pool for part in parts]),
+        np.concatenate([part.before + at for part, at in zip(parts, offsets, strict=True)]),
+        {
+            level: np.concatenate([part.y.get(level, np.full(len(part), -1)) for part in parts])
+            for level in parts[0].y
+        },
+        np.concatenate([part.group for part in parts]),
+        np.concatenate([part.device for part in parts]),
+        _all([part.time_ns for part in parts]),
+        _all([part.size for part in parts]),
+    )
+
+
+def _all(columns: Sequence[NDArray[Scalar] | None]) -> NDArray[Scalar] | None:
+    there = [column for column in columns if column is not None]
+    return np.concatenate(there) if len(there) == len(columns) else None
 
 
 def digest(*arrays: NDArray[np.generic]) -> str:
@@ -181,9 +226,7 @@ def _natural(part: Part, most: int) -> Part:
     names, size = np.unique(part.group, return_counts=True)
     count = max(1, min(len(names), int(most / size.mean())))
     kept = names[np.linspace(0, len(names) - 1, count).round().astype(np.int64)]
-    return _compact(
-        replace(part.take(np.isin(part.group, kept)), y={1: part.y[1][np.isin(part.group, kept)]})
-    )
+    return compact(replace(part.take(np.isin(part.group, kept)), y={1: part.y[1][np.isin(part.group, kept)]}))
 
 
 def _benign_hours(sessions: Sequence[SessionWindows]) -> float:
@@ -228,10 +271,10 @@ def _thinned(part: Part, benign: int, rng: np.random.Generator) -> Part:
     if len(quiet) > benign:
         quiet = rng.choice(quiet, benign, replace=False)
     kept = np.sort(np.concatenate([np.flatnonzero(part.y[1] > 0), quiet]))
-    return _compact(part.take(kept))
+    return compact(part.take(kept))
 
 
-def _compact(part: Part) -> Part:
+def compact(part: Part) -> Part:
     """Forget windows of the pool that no row needs."""
     used, index = np.unique(part.before, return_inverse=True)
     return replace(part, pool=part.pool[used], before=index.reshape(part.before.shape))

@@ -29,7 +29,7 @@ from cellwatch.models.types import (
     Verdicts,
 )
 
-WAITING = 16  # windows that wait for their verdicts
+WAITING = 64  # windows that wait for their verdicts, as many as fusion pairs at a time
 ORDERS = 256  # of devices that are remembered: fusion names the gravest first
 AT_ONCE = 2_000  # labelled samples learnt with one window; the others wait for the next
 

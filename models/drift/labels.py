@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cellwatch.models.drift.ring import slots_of
 from cellwatch.models.types import F32, F64, I64, Bool
 
 MOST_NAMES = 1000
@@ -113,7 +114,7 @@ class Labels:
         A device of -1 is unknown. No window and device stand in it twice. Labels contradict each other where
         one says benign and the other does not; of two kinds of attack the first stays.
         """
-        slots = self._find(windows)
+        slots = slots_of(windows, self._ids, self._seen)
         there = (slots >= 0) & (devices >= 0)
         there[there] = np.isfinite(self._probability[slots[there], devices[there]])
         expired = len(there) - int(there.sum())
@@ -164,16 +165,3 @@ class Labels:
         p = self._probability[at].astype(np.float64)
         label = self._label[at].astype(np.int64)
         return Labelled(self._end[slots], p, self._objected[at], self._ids[slots], devices, label)
-
-    def _find(self, windows: I64) -> I64:
-        """Slots (k,) of windows (k,) by id, -1 = not kept. The ring is two stretches of ascending ids."""
-        used = min(self._seen, self._n)
-        cut = self._seen % self._n if used == self._n else 0
-        slots = np.full(len(windows), -1, np.int64)
-        for first, last in ((cut, used), (0, cut)):
-            part = self._ids[first:last]
-            at = np.searchsorted(part, windows)
-            hit = at < len(part)
-            hit[hit] = part[at[hit]] == windows[hit]
-            slots[hit] = first + at[hit]
-        return slots

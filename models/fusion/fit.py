@@ -103,11 +103,11 @@ def fit_fusion(
     """Fit on validation windows that no model was trained on.
 
     `levels`: probabilities (n, m, c) of the detectors ("rulesense" may be one of L1's); `truth`: class index
-    (n,) of each level; `stream` (n,): one device in one session, its windows in order of time, those of
-    other streams may stand between; `hours`: of benign running behind the benign rows. Weights and
-    calibrators of the single detectors are fitted on every other stream, what stands on them (calibration of
-    the fused score, threshold) on the rest. What cannot be calibrated stays as it is and is named in `as_is`.
-    ValueError if no threshold keeps the budget.
+    (n,) of each level, -1 where L2 or L3 does not know the class; `stream` (n,): one device in one session,
+    its windows in order of time, those of other streams may stand between; `hours`: of benign running behind
+    the benign rows. Weights and calibrators of the single detectors are fitted on every other stream, what
+    stands on them (calibration of the fused score, threshold) on the rest. What cannot be calibrated stays as
+    it is and is named in `as_is`. ValueError if no threshold keeps the budget.
     """
     _, number = np.unique(np.asarray(stream), return_inverse=True)
     first = number % 2 == 0 if number.max(initial=0) > 0 else np.ones(len(number), bool)
@@ -125,7 +125,8 @@ def fit_fusion(
     for level, s in levels.items():
         silent = np.isnan(s.probabilities).any(axis=2)
         said = np.where(silent, -1, np.where(np.isnan(s.probabilities), 0, s.probabilities).argmax(axis=2))
-        fitted = validation_weights(truth[level][first], said[first], len(s.classes))
+        known = first & (truth[level] >= 0)
+        fitted = validation_weights(truth[level][known], said[known], len(s.classes))
         if fitted.any():  # else none is better than chance: equal weights
             weights |= {f"L{level}/{d}": round(float(w), 4) for d, w in zip(s.detectors, fitted, strict=True)}
     binary = levels[Level.L1]
@@ -167,7 +168,9 @@ def _vote(
 ) -> Literal["weighted", "posterior"]:
     """The form that names more attacks right; the paper's vote if they are equal."""
     right = {
-        form: sum(float(r.mean()) for _, _, r in _named(levels, truth, rows, replace(settings, vote=form)))
+        form: sum(
+            float(r.mean()) for _, _, r in _named(levels, truth, rows, replace(settings, vote=form)) if len(r)
+        )
         for form in ("posterior", "weighted")
     }
     return "posterior" if right["posterior"] > right["weighted"] else "weighted"
@@ -197,6 +200,8 @@ def _named(
         (Level.L3, [x.attack_type or BENIGN for x in named], [x.type_confidence for x in named]),
     ):
         if level in levels:
+            known = truth[level][rows] >= 0
             true = np.array(levels[level].classes, dtype=object)[truth[level][rows]]
-            out.append((level, np.array(share), np.array(what, dtype=object) == true))
+            right = np.array(what, dtype=object) == true
+            out.append((level, np.array(share)[known], right[known]))
     return out

@@ -8,7 +8,7 @@ as the rules, so that the two agree is no proof: they BLOCK together only if a f
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -68,6 +68,22 @@ class Fusion:
         self._pairing = Pairing(self.settings.sources, self.settings.budget_s)
         self._confirmation = Confirmation(self.settings.confirm_windows, self.settings.confirm_alone)
         self._layouts: dict[tuple[tuple[str, ...], tuple[str, ...]], _Layout] = {}
+        self.adopt(self.settings)
+
+    def adopt(self, settings: FusionSettings) -> None:
+        """Weigh and calibrate by other settings from the next window on; what was confirmed stays.
+
+        Sources, budget and the numbers of confirming windows are those that it was made with.
+        """
+        now = self.settings
+        self.settings = replace(
+            settings,
+            sources=now.sources,
+            budget_s=now.budget_s,
+            confirm_windows=now.confirm_windows,
+            confirm_alone=now.confirm_alone,
+        )
+        self._layouts.clear()
         self._fused = self.settings.calibration.columns((FUSED, MODELS))
 
     @property

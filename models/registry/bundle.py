@@ -24,7 +24,7 @@ from cellwatch.models.registry import shipped
 from cellwatch.models.registry.manifest import Manifest, version_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     import onnx
 
@@ -179,9 +179,13 @@ def read(
     schema_id: str | None = None,
     window_s: float | None = None,
     site: str | None = None,
+    only: Collection[str] | None = None,
 ) -> Bundle:
-    """The bundle in `folder`; BundleError if it is damaged, strange, untrusted or not for this cell."""
-    return Bundle(*read_as(MODELS, folder, keys, schema_id, window_s, site))
+    """The bundle in `folder`; BundleError if it is damaged, strange, untrusted or not for this cell.
+
+    With `only` no other files are read; those of these names that it does not have are left out.
+    """
+    return Bundle(*read_as(MODELS, folder, keys, schema_id, window_s, site, only))
 
 
 def read_as(
@@ -191,6 +195,7 @@ def read_as(
     schema_id: str | None,
     window_s: float | None,
     site: str | None,
+    only: Collection[str] | None = None,
 ) -> tuple[str, M, dict[str, bytes]]:
     """As `read`, a bundle of any kind: version, manifest, files."""
     text = file_bytes(folder, kind.manifest)
@@ -210,10 +215,12 @@ def read_as(
         )
     if site is not None and manifest.site != site:
         raise BundleError(f"{folder}: {are} for the site {manifest.site!r}, the cell is {site!r}")
-    return version_of(text), manifest, read_files(folder, manifest.files, kind)
+    return version_of(text), manifest, read_files(folder, manifest.files, kind, only)
 
 
-def read_files(folder: Path, digests: Mapping[str, str], kind: Kind[Any]) -> dict[str, bytes]:
+def read_files(
+    folder: Path, digests: Mapping[str, str], kind: Kind[Any], only: Collection[str] | None = None
+) -> dict[str, bytes]:
     """The files whose sha256 a trusted manifest names, each checked; nothing else may lie there."""
     pack = Pack(folder) if (folder / PACK).exists() else None
     here = {p.name for p in folder.iterdir()} - {kind.manifest, SIGNATURE, PACK} | (
@@ -224,6 +231,8 @@ def read_files(folder: Path, digests: Mapping[str, str], kind: Kind[Any]) -> dic
         raise BundleError(f"{folder / strange[0]}: the manifest does not know this file")
     files = {}
     for name, digest in digests.items():
+        if only is not None and name not in only:
+            continue
         check_name(name, kind)
         content = pack.read(name) if pack else file_bytes(folder, name)
         if hashlib.sha256(content).hexdigest() != digest:

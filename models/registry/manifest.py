@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 FORMAT = 2
-BESIDE = ("baseline.json", "profile.json", "fusion.json")  # of the feature, the rule and the fusion node
+BASELINE, PROFILE, FUSION = "baseline.json", "profile.json", "fusion.json"  # of the other nodes
 KINDS = ("window", "sequence")
 
 
@@ -49,15 +49,15 @@ class Manifest:
         return [m for m in self.models if m.detector in self.serve.get(str(m.level), [m.detector])]
 
     def surroundings(self) -> dict[str, object]:
-        """What other nodes take from a bundle: models can replace others live only if it is equal."""
-        beside = {name: self.files.get(name, "") for name in BESIDE}
+        """What does not change while a cell runs: models can replace others live only if it is equal.
+
+        The baseline is of the features: with another one they would change under all models in the cell.
+        """
         return {
             "site": self.site,
             "schema_id": self.schema_id,
             "window_s": self.window_s,
-            **beside,
-            "weights": self.fusion_weights(),
-            "served models": sorted(f"L{m.level}/{m.detector}" for m in self.served()),
+            BASELINE: self.files.get(BASELINE, ""),
         }
 
     def fusion_weights(self) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """Versions of a site's models, and which of them is served.
 
     REGISTRY/current.json          {"current": "1f0c...", "previous": ["93ab...", ...]}, swapped in one step
+    REGISTRY/candidate.json        the version on its way into service (see `candidate_file`)
     REGISTRY/versions/1f0c.../     one bundle (see `bundle`)
 
 Every change is a rename: a crash, or a kill -9, leaves what was there before or what was to be there.
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cellwatch.models.registry.bundle import MANIFEST, POINTER, Bundle, BundleError, put, read, sync, write
+from cellwatch.models.registry.candidate import Candidate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from cellwatch.models.registry.keys import Keys
     from cellwatch.models.registry.manifest import Manifest
 
+CANDIDATE = "candidate.json"
 REMEMBERED = 20  # versions that can be rolled back to
 
 
@@ -126,27 +129,35 @@ class Registry:
             if version != current:
                 self._point(version, [v for v in (current, *previous) if v and v != version])
 
-    def rollback(self, check: Callable[[Bundle], None] = lambda _: None) -> str:
-        """Serve the version before, unless `check` refuses it; returns it."""
+    def rollback(self, check: Callable[[Bundle], None] = lambda _: None, *, to: str = "") -> str:
+        """Serve the version before, or the earlier one `to`, unless `check` refuses it; returns it."""
         with self._locked():
             _, previous = self._pointer()
             if not previous:
                 raise BundleError(f"{self.folder}: there is no earlier version to go back to")
-            check(self.load(previous[0]))
-            self._point(previous[0], previous[1:])
-            return previous[0]
+            if to and to not in previous:
+                raise BundleError(
+                    f"{self.folder}: {to} is no earlier version; these are: {', '.join(previous)}"
+                )
+            earlier = to or previous[0]
+            check(self.load(earlier))
+            self._point(earlier, previous[previous.index(earlier) + 1 :])
+            return earlier
 
     def gc(self, keep: int = 3) -> list[str]:
         """Remove what is neither served nor among the last `keep` that were; returns what went.
 
-        Before the first promotion nothing goes: any of them may be the one that will be served.
+        Before the first promotion nothing goes: any of them may be the one that will be served. A candidate
+        on its way stays, and what it is rolled back to.
         """
         with self._locked():
             current, previous = self._pointer()
-            wanted = {current, *previous[:keep]}
+            wanted = _on_its_way(self.folder)
+            previous = [v for i, v in enumerate(previous) if i < keep or v in wanted]
+            wanted |= {current, *previous}
             gone = [v for v in self._versions() if v not in wanted] if current else []
             if current:
-                self._point(current, previous[:keep])
+                self._point(current, previous)
             place = self.folder / "versions"
             for version in gone:
                 (place / version).rename(place / f".gone-{version}")
@@ -176,19 +187,53 @@ class Registry:
             raise BundleError(f"{path}: cannot be read ({error}); promote a version anew") from None
 
     def _point(self, current: str, previous: list[str]) -> None:
-        temporary = self.folder / f".{POINTER}.{os.getpid()}"
-        with temporary.open("w") as out:
-            json.dump({"current": current, "previous": previous[:REMEMBERED]}, out)
-            out.flush()
-            os.fsync(out.fileno())
-        temporary.replace(self.folder / POINTER)
-        sync(self.folder)
+        write_whole(
+            self.folder / POINTER, json.dumps({"current": current, "previous": previous[:REMEMBERED]})
+        )
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
         if not (self.folder / "versions").is_dir() and not (self.folder / POINTER).exists():
             what = "one bundle" if (self.folder / MANIFEST).exists() else "no version of any models is here"
             raise BundleError(f"{self.folder}: not a registry: {what}")
-        with (self.folder / ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(self.folder / ".lock"):
             yield
+
+
+def candidate_in(folder: Path) -> Candidate | None:
+    """What candidate.json of a registry says. BundleError if it is damaged."""
+    path = folder / CANDIDATE
+    try:
+        return Candidate.from_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path}: cannot be read ({error}): no candidate") from None
+
+
+def _on_its_way(folder: Path) -> set[str]:
+    """The candidate and its parent, nothing once its way has ended."""
+    try:
+        candidate = candidate_in(folder)
+    except BundleError:
+        return set()
+    return {candidate.version, candidate.parent} if candidate and candidate.open else set()
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write `text` beside `path`, rename, and make it last: a crash leaves the old or the new one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("w", encoding="utf-8") as out:
+        out.write(text)
+        out.flush()
+        os.fsync(out.fileno())
+    temporary.replace(path)
+    sync(path.parent)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock that a file stands for; it ends with the process, however that ends."""
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -41,8 +41,7 @@ class CrossChecks:
     """One cell: knows its tags by their catalogues, sees every sample and every window once, in order."""
 
     def __init__(self, habits: Mapping[str, Habits]) -> None:
-        self._writers = {device: _writers(mine) for device, mine in habits.items()}
-        self._served = {device for device, mine in habits.items() if _asked_in_clear(mine)}
+        self.adopt(habits)
         self._catalogs: dict[str, TagCatalog] = {}
         self._repeats: dict[str, RepeatWatch] = {}
         self._points: dict[str, str] = {}  # set-point -> PLC
@@ -50,6 +49,11 @@ class CrossChecks:
         self._commanded: dict[str, int] = {}  # set-point -> when the cell wrote it last, ns
         self._wrote: frozenset[str] | None = None  # devices written to in the window before, None = not known
         self._last = -1  # window
+
+    def adopt(self, habits: Mapping[str, Habits]) -> None:
+        """Go by other habits from now on; what was seen of the cell stays."""
+        self._writers = {device: _writers(mine) for device, mine in habits.items()}
+        self._served = {device for device, mine in habits.items() if _asked_in_clear(mine)}
 
     def catalog(self, catalog: TagCatalog) -> None:
         """Take a PLC's catalogue, new or again."""

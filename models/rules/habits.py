@@ -8,7 +8,7 @@ next window shows something never seen is about the share of windows that showed
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from cellwatch.models.types import Conversations, FeatureWindow, Role
@@ -40,6 +40,21 @@ class Habit:
     peers: int = 1  # addresses in one window, at most
     refused: int = 0  # connections (requests of a service) that were refused in one window, at most
 
+    def joined(self, other: Habit) -> Habit:
+        """What was normal in either of two benign periods."""
+        windows = self.windows + other.windows
+        named = [habit for habit in (self, other) if habit.high >= 0]
+        return Habit(
+            windows,
+            (self.period_s * self.windows + other.period_s * other.windows) / max(windows, 1),
+            max(self.silent, other.silent),
+            self.writes + other.writes,
+            min((habit.low for habit in named), default=-1),
+            max((habit.high for habit in named), default=-1),
+            max(self.peers, other.peers),
+            max(self.refused, other.refused),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Habits:
@@ -52,6 +67,15 @@ class Habits:
     def peers(self) -> frozenset[str]:
         """Everyone that it ever spoke with."""
         return frozenset(key.peer for key in self.conversations)
+
+    def joined(self, other: Habits) -> Habits:
+        """What was normal in either of two benign periods; what one did not hear was silent there."""
+        mine, theirs = self.conversations, other.conversations
+        both = {key: mine[key].joined(theirs[key]) for key in mine if key in theirs}
+        for ours, rest, silent in ((mine, theirs, other.windows), (theirs, mine, self.windows)):
+            both |= {k: replace(h, silent=max(h.silent, silent)) for k, h in ours.items() if k not in rest}
+        addresses = tuple(sorted({*self.addresses, *other.addresses}))
+        return Habits(self.windows + other.windows, both, addresses)
 
     def weight(self, some: Callable[[Key, Habit], bool], of: Callable[[Key], Any]) -> float:
         """Worth, 0..1, of a first sight of a kind of thing.
@@ -155,7 +179,7 @@ _ROLES = tuple(Role)
 class _Seen:
     """A conversation while it is learned."""
 
-    last: int = -1  # window, counted from the first learned
+    last: int = -1  # window of its device, counted from the first learned
     windows: int = 0
     packets: int = 0
     silent: int = 0
@@ -177,7 +201,6 @@ class HabitsBuilder:
         self._seen: dict[str, dict[Key, _Seen]] = {}
         self._windows: dict[str, int] = {}
         self._addresses: dict[str, set[str]] = {}
-        self._count = 0
         self._window_s = 1.0
 
     def add(self, window: FeatureWindow) -> None:
@@ -189,9 +212,11 @@ class HabitsBuilder:
         for device in window.devices:
             self._windows[device] = self._windows.get(device, 0) + 1
         for at, key, packets, writes, refused, peers, low, high in rows(spoken):
-            seen = self._seen.setdefault(window.devices[at], {}).setdefault(key, _Seen())
-            seen.silent = max(seen.silent, self._count - seen.last - 1)
-            seen.last = self._count
+            device = window.devices[at]
+            seen = self._seen.setdefault(device, {}).setdefault(key, _Seen())
+            now = self._windows[device] - 1
+            seen.silent = max(seen.silent, now - seen.last - 1)
+            seen.last = now
             seen.windows += 1
             seen.packets += packets
             seen.writes += writes > 0
@@ -202,24 +227,23 @@ class HabitsBuilder:
                 seen.high = max(seen.high, high)
         for ip, owner in zip(spoken.claim_ip.tolist(), spoken.claim_owner.tolist(), strict=True):
             self._addresses.setdefault(spoken.names[owner], set()).add(spoken.names[ip])
-        self._count += 1
 
     def build(self) -> dict[str, Habits]:
         """Habits by device name; empty when no window carried conversations."""
         return {
             device: Habits(
                 windows,
-                {key: self._habit(seen) for key, seen in self._seen.get(device, {}).items()},
+                {key: self._habit(seen, windows) for key, seen in self._seen.get(device, {}).items()},
                 tuple(sorted(self._addresses.get(device, ()))),
             )
             for device, windows in self._windows.items()
         }
 
-    def _habit(self, seen: _Seen) -> Habit:
+    def _habit(self, seen: _Seen, windows: int) -> Habit:
         return Habit(
             seen.windows,
             self._window_s * seen.windows / seen.packets,
-            max(seen.silent, self._count - seen.last - 1),
+            max(seen.silent, windows - seen.last - 1),
             seen.writes,
             seen.low,
             seen.high,

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cellwatch.models.types import F32, F64
+from cellwatch.models.types import F32, F64, Bool
 
 FEW = 20  # numbers; with as many the margin is twice that of many
 LEAST_SCALE = 0.05  # in the unit of the column
+STALENESS = frozenset({"staleness", "sensor_staleness_max"})  # columns that say how long nothing came
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,15 @@ class Limits:
                 np.nanmax([p.high for p in parts], axis=0),
                 np.nanmax([p.scale for p in parts], axis=0),
             )
+
+    def widened(self, other: Limits, silent: Bool) -> Limits:
+        """The range that holds both, where this one judges; a column of `silent` (c,) where both do.
+
+        What is silent for longer than is worth judging has no limit; then it has none in both together.
+        """
+        both = Limits.union([self, other])
+        off = np.isnan(self.scale) | (silent & np.isnan(other.scale))
+        return Limits(*(np.where(off, np.nan, part) for part in (both.low, both.high, both.scale)))
 
     def excess(self, values: F32 | F64) -> F64:
         """Distance outside the range in units of `scale`, >= 0; 0 where either side is NaN."""

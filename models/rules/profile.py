@@ -17,7 +17,7 @@ import numpy as np
 import yaml
 
 from cellwatch.models.rules.habits import Habits
-from cellwatch.models.rules.limits import Limits
+from cellwatch.models.rules.limits import STALENESS, Limits
 
 VERSION = 2
 _KEYS = ("version", "checksum", "schema_id", "window_s", "windows", "features", "tag_columns", "devices")
@@ -71,6 +71,52 @@ class Profile:
                 for mode in sorted(new | old)
             }  # fmt: skip
         return replace(self, devices=devices, habits=other.habits)
+
+    def widened(self, other: Profile) -> Profile:
+        """Return this profile with what was normal in another benign period added: nothing narrows.
+
+        Limits become the union of both, and habits too. What is not judged stays so: a column, a tag, a
+        device whose traffic nobody had watched. Of a mode that is new the traffic is added, to that of all
+        other modes. A device that is new is taken as `other` has it. ValueError when the two have other
+        features or another window length.
+        """
+        if (other.schema_id, other.window_s) != (self.schema_id, self.window_s):
+            raise ValueError(
+                f"profiles of schemas {self.schema_id} and {other.schema_id}, of windows of "
+                f"{self.window_s:g} s and {other.window_s:g} s, do not fit together"
+            )
+        devices = dict(other.devices) | {
+            name: self._widened(old, other.devices.get(name, {})) for name, old in self.devices.items()
+        }
+        habits = {name: said for name, said in other.habits.items() if name not in self.devices}
+        for name, said in self.habits.items():
+            habits[name] = said.joined(other.habits[name]) if name in other.habits else said
+        return replace(self, windows=self.windows + other.windows, devices=devices, habits=habits)
+
+    def _widened(
+        self, old: Mapping[int, ModeProfile], new: Mapping[int, ModeProfile]
+    ) -> dict[int, ModeProfile]:
+        """One device."""
+        stale, tag_stale = (
+            np.array([name in STALENESS for name in names]) for names in (self.features, self.tag_columns)
+        )
+        modes = dict(old)
+        for mode, one in new.items():
+            if mode not in old:
+                traffic = Limits.union([each.features for each in old.values()])
+                network = np.array([not name.startswith("sensor_") for name in self.features])
+                blank = Limits(*np.full((3, len(self.features)), np.nan))
+                modes[mode] = ModeProfile(
+                    one.windows, _mixed(network, traffic.widened(one.features, stale), blank)
+                )
+                continue
+            tags = {
+                tag: limits.widened(one.tags[tag], tag_stale) if tag in one.tags else limits
+                for tag, limits in old[mode].tags.items()
+            }
+            features = old[mode].features.widened(one.features, stale)
+            modes[mode] = ModeProfile(old[mode].windows + one.windows, features, tags)
+        return modes
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON and YAML, unsigned. Limits are [low, high, scale], None = open."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from cellwatch.models.features.columns import STATISTICS
 from cellwatch.models.rules.habits import HabitsBuilder
-from cellwatch.models.rules.limits import Limits
+from cellwatch.models.rules.limits import STALENESS, Limits
 from cellwatch.models.rules.profile import ModeProfile, Profile
 from cellwatch.models.types import F32, Bool, FeatureWindow
 
@@ -18,7 +18,6 @@ EVENT_DRIVEN_WINDOWS = 5
 # Not how the cell behaves but how it is set up and how busy it is (lost data shows as staleness), whom the
 # tap had not heard since its start (a matter of habits), and what sensors measure (it steps when the world
 # does).
-STALENESS = frozenset({"staleness", "sensor_staleness_max"})
 UNJUDGED = frozenset(
     {
         *("sensor_tags_count", "sensor_samples_count", "industrial_new-peers_count"),

@@ -152,6 +152,10 @@ class ProtocolRules:
         self._last: dict[tuple[str, Key], int] = {}  # when a regular conversation was last seen
         self._since = self._before = -1
 
+    def take_over(self, other: ProtocolRules) -> None:
+        """Go on from what another, with other habits, has seen."""
+        self._last, self._since, self._before = other._last, other._since, other._before
+
     def judge(self, window: FeatureWindow) -> list[Finding]:
         """What breaks a rule; nothing where nobody watched, or nothing was learned."""
         spoken = window.conversations

@@ -12,7 +12,7 @@ from cellwatch.models.fusion.fit import FusionFit
 from cellwatch.models.registry.bundle import write
 from cellwatch.nodes.bundling import bundle
 from cellwatch.nodes.judging import Judge
-from cellwatch.nodes.trainer import data_digest, scaler_of, train
+from cellwatch.nodes.trainer import data_digest, place_of, scaler_of, train
 
 CLASSES = ("benign", "dos/syn-flood", "fault/pump_wear")
 NAMES = ("NaiveBayes", "LogReg")
@@ -76,3 +76,44 @@ def test_another_folder_gives_the_same_files(data, tmp_path):
     ]
     assert made[0] == made[1]
     assert "folder" not in json.loads(made[0]["L1-LogReg.card.json"])["data"]
+
+
+def test_rows_of_classes_that_nobody_knows_teach_level_1_alone(data, tmp_path):
+    unknown = {level: y.copy() for level, y in data.running.y.items()}
+    attacked = np.flatnonzero(unknown[1] > 0)[::3]
+    unknown[2][attacked] = unknown[3][attacked] = -1
+    asked = {level: y.copy() for level, y in data.train.y.items()}
+    rows = np.flatnonzero(asked[1] > 0)[::3]
+    asked[3][rows] = -1
+    changed = replace(
+        data, train=replace(data.train, y=asked), running=replace(data.running, y=unknown)
+    )  # of the validation all classes stay known
+    found = train(changed, [("NaiveBayes", 1), ("NaiveBayes", 3)], tmp_path, workers=1)
+    rows_learnt = {one.level: one.card["rows"]["train"] for one in found}
+    assert rows_learnt == {1: len(data.train), 3: len(data.train) - len(rows)}
+    changed = changed.only((1, 3))
+    judge = Judge(changed, found, scaler_of(changed))
+    _, files = bundle(changed, found, judge, seed=0, serve_all=True, beside={})
+    fit = FusionFit.from_json(files["fusion.json"].decode())
+    assert fit.windows == len(data.running)
+    assert fit.weights["L3/NaiveBayes"] > 0
+
+
+def test_a_given_choice_is_served_and_a_given_budget_is_kept(data, tmp_path):
+    jobs = [(name, 1) for name in NAMES]
+    found = train(data, jobs, tmp_path, workers=1)
+    judge = Judge(data.only((1,)), found, scaler_of(data))
+    manifest, files = bundle(
+        data, found, judge, seed=0, serve_all=True, beside={}, serve={"1": ["LogReg"]}, budgets=(7.0,)
+    )
+    assert manifest.serve == {"1": ["LogReg"]}
+    assert manifest.weights["1"]["NaiveBayes"] == 0
+    assert FusionFit.from_json(files["fusion.json"].decode()).budget.per_hour == 7.0
+
+
+def test_another_scaler_makes_other_models_and_another_place(data, tmp_path):
+    theirs = scaler_of(data)
+    ours = replace(theirs, centre=theirs.centre + 1.0)
+    assert place_of(data, tmp_path, 0) != place_of(data, tmp_path, 0, ours)
+    one, other = (train(data, [("LogReg", 1)], tmp_path, workers=1, scaler=s)[0] for s in (None, ours))
+    assert one.graph != other.graph

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from cellwatch.models.datasets.dataset import DataError
+from cellwatch.models.datasets.dataset import DataError, histories
 from cellwatch.models.features.schema import default_schema
 from cellwatch.models.types import SEQUENCE
-from cellwatch.nodes import data_sources, lemay
+from cellwatch.nodes import lemay
 from cellwatch.nodes.data_sources import open_data, training_only
 
 
@@ -14,7 +14,7 @@ def test_a_sequence_stays_within_device_and_session_and_stops_at_a_gap():
     session = np.array(["s"] * 6 + ["t"] * 2)
     device = np.array(["a", "b"] * 3 + ["a", "a"])
     time_ns = np.array([0, 0, 10, 10, 30, 20, 40, 50])  # a: gap between 10 and 30
-    before = data_sources._before(session, device, time_ns, 10)
+    before = histories(session, device, time_ns, 10)
     last = before[:, -1].tolist()
     assert last == list(range(8))
     for i, row in enumerate(before):

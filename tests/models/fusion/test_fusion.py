@@ -123,3 +123,27 @@ def test_pending_windows_are_bounded():
     for i in range(1, 200):
         core.offer(rules(i), 0)
     assert len(core.step(0)) == 199 - Pairing.MAX_PENDING
+
+
+def test_other_settings_are_adopted_and_what_was_confirmed_stays():
+    core = Fusion(FusionSettings(weights={"XGB": 1.0, "MLP": 1.0, "rulesense": 1.0}))
+
+    def judge(i: int, p: float):
+        core.offer(rules(i, Screening.SUSPICIOUS, 0.5), 0)
+        core.offer(ensemble(i, p), 0)
+        ((found,),) = (w.verdicts for w in core.step(0))
+        return found
+
+    first = judge(1, 0.9)
+    assert first.decision == Screening.SUSPICIOUS
+    assert round(first.probability, 4) == round((0.9 + 0.9 + 0.5) / 3, 4)
+    core.adopt(
+        replace(core.settings, weights={"XGB": 1.0, "MLP": 0.0, "rulesense": 3.0}, threshold=0.55,
+                sources=("rules",), confirm_windows=9)
+    )  # fmt: skip
+    second = judge(2, 0.9)
+    assert round(second.probability, 4) == round((0.9 + 3 * 0.5) / 4, 4)
+    assert second.threshold == 0.55
+    assert second.decision == Screening.BLOCK  # the second window in a row: confirmed over the change
+    core.offer(rules(3, Screening.SUSPICIOUS, 0.5), 0)
+    assert core.step(0) == []  # and the ensemble is waited for as before

@@ -100,6 +100,15 @@ def test_a_write_that_was_refused_or_of_a_stranger_explains_nothing():
     assert rules(made.judge(window(2, NOBODY, step))) == MOVED
 
 
+def test_other_habits_are_adopted_and_what_was_seen_goes_on():
+    made = checks()
+    stranger = "02:00:00:00:00:04"
+    known = HABITS["PLC1"].conversations | {WRITES._replace(peer=stranger): Habit(9, 0.5, 40, writes=9)}
+    made.adopt({"PLC1": Habits(100, known)})
+    assert rules(made.judge(window(2, wrote(0), (55, 55)))) == MOVED  # it stood at 50 before
+    assert made.judge(window(3, wrote(1, by=stranger), (60, 60))) == []
+
+
 def test_what_moved_while_nobody_looked_is_taken_as_it_is():
     made = checks()
     assert made.judge(window(9, NOBODY, (55, 55))) == []  # windows were lost

@@ -334,6 +334,18 @@ def test_a_steady_conversation_that_ends(habits: dict[str, Habits]):
     assert not [v for _, _, v in rules.judge(net.window(150, rest)) if v.rule == "period-lost"]
 
 
+def test_a_silence_is_told_on_by_rules_that_take_over(habits: dict[str, Habits]):
+    net, rules = Net(), ProtocolRules(habits)
+    rules.judge(net.window(99, net.live(99)))
+    rest = [(second * S, arp_frame(HMI, group("255.255.255.255"), reply=False)) for second in range(100, 112)]
+    found = [rules.judge(net.window(second, [one])) for second, one in enumerate(rest[:-1], 100)][-1]
+    assert {v.rule for _, _, v in found} == {"period-lost"}
+    other = ProtocolRules(habits)
+    other.take_over(rules)
+    last = net.window(111, rest[-1:])
+    assert other.judge(last) == rules.judge(last) != []
+
+
 def test_nothing_learned_or_nobody_watching(habits: dict[str, Habits]):
     net = Net()
     window = net.window(1, net.live(1, *net.ask(S, BAD, modbus.write_one(1, 1, 1, 1))))

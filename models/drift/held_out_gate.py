@@ -1,0 +1,149 @@
+"""Whether a candidate may judge beside the models in service, by labelled samples that neither has learnt."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellwatch.models.drift.losses import log_loss
+from cellwatch.models.evaluation.metrics import confusion, mcc
+from cellwatch.models.types import F64, I64, Bool
+
+A, B = "A", "B"  # scenarios: false alarms, misses
+
+
+@dataclass(frozen=True, slots=True)
+class GateSettings:
+    """What a candidate may cost, and what is too little to judge it by."""
+
+    least: int = 10  # held-out samples of the class that the scenario is about
+    loss: float = 0.01  # nats by which the mean loss may be higher
+    errors: float = 0.002  # by which the share of errors may be higher
+    factor: float = 1.5  # of the parent's size, and of its time to answer
+    chance: float = 0.05  # with which models inside the budget of false alarms are refused
+    cured: float = 0.5  # of the parent's false alarm rate: more of it, and new profiles alone are not enough
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """Figures of one version on the held-out samples; NaN = not known."""
+
+    samples: int
+    benign: int
+    loss: float  # mean log loss of the fused P(attack), nats
+    errors: float  # share judged wrongly: benign not ALLOW, or an attack ALLOW
+    fpr: float  # of the benign ones, share that is not ALLOW
+    fnr: float  # of the attacks, share that is ALLOW
+    mcc: float  # Matthews' correlation of the decision, -1..1
+    alarms: int  # P(attack) of a benign device rises to the threshold: what the budget is about
+    hours: float  # of the cell, behind the benign samples
+    size_bytes: int  # of the graphs that are served
+    answer_s: float  # median time of the models for one window
+
+    def to_dict(self) -> dict[str, float | None]:
+        """For JSON: None instead of NaN."""
+        return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in asdict(self).items()}
+
+    @property
+    def right(self) -> float:
+        """Share judged rightly, 0..1."""
+        return 1.0 - self.errors
+
+
+def held_out(
+    probability: F64,
+    objected: Bool,
+    attack: Bool,
+    device: NDArray[np.str_],
+    window_id: I64,
+    *,
+    threshold: float,
+    hours: float,
+    size_bytes: int,
+    answer_s: float = math.nan,
+) -> HeldOut:
+    """Figures of n samples: fused P(attack), judged as not benign, not benign in truth, where and when.
+
+    Windows of a device in a row at the threshold or above are one alarm.
+    """
+    wrong = objected != attack
+    order = np.lexsort((window_id, device))
+    false = ((probability >= threshold) & ~attack)[order]
+    follows = np.zeros(len(order), np.bool_)
+    follows[1:] = false[:-1] & (device[order][1:] == device[order][:-1]) & (np.diff(window_id[order]) == 1)
+    return HeldOut(
+        len(attack),
+        int((~attack).sum()),
+        _mean(log_loss(probability, attack)),
+        _mean(wrong),
+        _mean(wrong[~attack]),
+        _mean(wrong[attack]),
+        mcc(confusion(attack.astype(np.int64), objected.astype(np.int64), 2)),
+        int((false & ~follows).sum()),
+        hours,
+        size_bytes,
+        answer_s,
+    )
+
+
+def judge(
+    parent: HeldOut,
+    candidate: HeldOut,
+    scenario: str,
+    per_hour: float,
+    settings: GateSettings | None = None,
+) -> list[str]:
+    """What speaks against the candidate, one sentence each; nothing: it passes.
+
+    `per_hour`: the budget of false alarms of the whole cell. As many are let pass as come with a probability
+    of `chance` where it is kept (Poisson), and in scenario B as many as the parent raises.
+    """
+    it = settings or GateSettings()
+    about = parent.benign if scenario == A else parent.samples - parent.benign
+    if about < it.least:
+        kind = "benign samples" if scenario == A else "samples of attacks"
+        return [f"only {about} {kind} are held out, {it.least} are needed"]
+    why = []
+    if candidate.loss > parent.loss + it.loss:
+        why.append(f"the loss rises from {parent.loss:.4f} to {candidate.loss:.4f}")
+    if candidate.errors > parent.errors + it.errors:
+        why.append(f"the share of errors rises from {parent.errors:.4f} to {candidate.errors:.4f}")
+    for made, name, before, after in (
+        (A, "false alarms", parent.fpr, candidate.fpr),
+        (B, "misses", parent.fnr, candidate.fnr),
+    ):
+        if scenario == made and after >= before > 0:
+            why.append(f"it was made against {name}: their rate goes from {before:.4f} to {after:.4f}")
+    allowed = false_alarms_allowed(per_hour * candidate.hours, it.chance)
+    if scenario == B:
+        allowed = max(allowed, parent.alarms)
+    if candidate.alarms > allowed:
+        why.append(
+            f"{candidate.alarms} false alarms in {candidate.hours:.2f} h, {allowed} are let pass "
+            f"({per_hour:g} an hour)"
+        )
+    for name, before, after in (
+        ("size", parent.size_bytes, candidate.size_bytes),
+        ("time to answer", parent.answer_s, candidate.answer_s),
+    ):
+        if after > it.factor * before:
+            why.append(f"its {name} is {after / before:.2f} times the parent's, {it.factor:g} is let pass")
+    return why
+
+
+def false_alarms_allowed(expected: float, chance: float) -> int:
+    """The most alarms that come with a probability above `chance`, where `expected` are to be expected.
+
+    >>> [false_alarms_allowed(x, 0.05) for x in (0.0, 0.04, 1.0, 10.0)]
+    [0, 0, 3, 15]
+    """
+    from scipy.stats import poisson
+
+    return int(poisson.ppf(1 - chance, expected)) if expected > 0 else 0
+
+
+def _mean(values: F64 | Bool) -> float:
+    return float(values.mean()) if len(values) else math.nan

@@ -1,0 +1,199 @@
+"""The gate of a stage, against figures worked out by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from cellwatch.models.drift.anytime import above_rate, more_often
+from cellwatch.models.drift.promotion_gate import GateSettings, PromotionGate
+from cellwatch.models.types import FusedVerdict, FusedWindow, Screening, SettledLabels, Stage
+
+A, S, B = Screening.ALLOW, Screening.SUSPICIOUS, Screening.BLOCK
+DEVICES = ("HMI", "PLC1")
+SMALL = GateSettings(windows=20, labelled=10, unlabelled_windows=40, probation_windows=30, late=5, behind=2)
+
+
+def window(i: int, *decisions: Screening, devices=DEVICES) -> FusedWindow:
+    pairs = zip(devices, decisions, strict=True)
+    return FusedWindow(i, i, i, tuple(FusedVerdict(d, s, 0.5, 0.5) for d, s in pairs))
+
+
+def labels(samples: dict[tuple[int, str], str]) -> SettledLabels:
+    devices, classes = ("nobody", *DEVICES), ("benign", "dos/syn-flood")
+    ids, names = zip(*samples, strict=True)
+    at, what = [devices.index(n) for n in names], [classes.index(c) for c in samples.values()]
+    return SettledLabels(0, devices, classes, np.array(ids), np.array(at), np.array(what))
+
+
+def gate(stage: Stage = Stage.SHADOW, settings: GateSettings = SMALL) -> PromotionGate:
+    return PromotionGate(stage, settings, window_s=1.0)
+
+
+def both(made: PromotionGate, i: int, candidate=(A, A), parent=(A, A), latency=(0.1, 0.1)) -> None:
+    made.beside(window(i, *candidate), latency[0])
+    made.served(window(i, *parent), latency[1])
+
+
+def test_errors_and_false_alarms_are_counted_against_late_labels():
+    made = gate()
+    made.served(window(0, B, B), 0.1)  # before the candidate judges: not counted
+    both(made, 1, (S, A), (A, A))  # PLC1: an attack that both miss; HMI: a false alarm of the candidate
+    both(made, 2, (A, B), (A, A))  # PLC1: an attack that the candidate alone finds
+    both(made, 3, (A, A), (A, S), latency=(0.3, 0.1))  # PLC1: a false alarm of the parent
+    both(made, 4, (B, B), (A, A))  # never labelled
+    made.labels(labels({(1, "HMI"): "benign", (1, "PLC1"): "dos/syn-flood", (2, "PLC1"): "dos/syn-flood"}))
+    made.labels(labels({(3, "PLC1"): "benign", (77, "PLC1"): "benign", (2, "nobody"): "benign"}))
+    found = made.figures()
+    assert (found.windows, found.labelled) == (4, 4)
+    assert (found.errors, found.parent_errors) == (2, 3)
+    assert (found.false_alarms, found.parent_false_alarms) == (1, 1)
+    assert (found.latency_s, found.parent_latency_s) == (pytest.approx(0.15), pytest.approx(0.1))
+
+
+def test_windows_and_labels_are_waited_for():
+    made = gate()
+    assert made.judge().outcome == "wait"
+    assert math.isnan(made.figures().latency_s)
+    for i in range(20):
+        assert made.judge() == ("wait", f"{i} of 20 windows")
+        both(made, i)
+    assert made.judge() == ("wait", "0 of 10 labelled samples")
+    made.labels(labels({(i, d): "benign" for i in range(5) for d in DEVICES}))
+    assert made.judge() == ("pass", "20 windows, 10 labelled samples: 0 errors, 0 of its parent")
+
+
+def test_where_no_labels_come_more_windows_do():
+    made = gate()
+    for i in range(39):
+        both(made, i)
+    assert made.judge().outcome == "wait"
+    both(made, 39)
+    assert made.judge().outcome == "pass"
+
+
+@pytest.mark.parametrize(
+    ("label", "candidate", "parent", "words"),
+    [
+        ("benign", (A, S), (A, A), "more false alarms than its parent: worse in 9 stretches"),
+        ("dos/syn-flood", (A, A), (A, S), "more misses than its parent: worse in 9 stretches"),
+    ],
+)
+def test_one_that_is_worse_fails_before_the_stage_is_over(label, candidate, parent, words):
+    made = gate()
+    for k in range(9):
+        assert made.judge().outcome == "wait"  # also when the windows are enough: it is in doubt
+        for i in (3 * k, 3 * k + 1):  # two windows in a row are one stretch
+            both(made, i, candidate, parent)
+        both(made, 3 * k + 2)
+        made.labels(labels({(3 * k + i, "PLC1"): label for i in range(3)}))
+    assert made.judge().outcome == "fail"
+    assert made.judge().why.startswith(words)
+
+
+def test_one_long_stretch_proves_nothing():
+    made = gate()
+    for i in range(40):
+        both(made, i, (A, S), (A, A))
+    made.labels(labels({(i, "PLC1"): "benign" for i in range(40)}))
+    assert made.judge().outcome == "pass"
+
+
+def test_alarms_of_its_own_that_nobody_labelled_must_keep_the_budget():
+    made = gate(settings=GateSettings(late=5))
+    for k in range(6):  # far more than one an hour
+        both(made, 2 * k, (A, B), (A, A))
+        both(made, 2 * k + 1)
+    assert made.judge().outcome == "wait"  # their labels may yet come
+    for i in range(12, 20):
+        both(made, i)
+    assert made.judge() == ("fail", "6 alarms of its own in 0.0042 h that nobody labelled")
+    made.labels(labels({(2 * k, "PLC1"): "dos/syn-flood" for k in range(6)}))
+    assert made.judge().outcome == "wait"  # it was right
+
+
+def test_one_that_is_slow_or_loses_windows_fails():
+    slow = gate()
+    for i in range(20):
+        both(slow, i, latency=(0.2, 0.1))
+    assert slow.judge() == ("fail", "0.200 s to the verdict, 0.100 s of its parent")
+    quick = gate()
+    for i in range(20):
+        both(quick, i, latency=(0.04, 0.01))  # nobody notices
+    assert quick.judge().outcome == "wait"
+    late = gate()
+    for i in range(50):
+        both(late, i, latency=(1.2, 1.1))
+    assert late.judge() == ("fail", "1.200 s to the verdict: longer than a window")
+    assert late.figures().windows == 20  # it may have been catching up
+    gone = gate()
+    both(gone, 0)
+    for i in range(1, 6):
+        gone.served(window(i, A, A), 0.1)
+    assert gone.judge() == ("fail", "6 of 8 samples were not judged")  # two windows may be on their way
+
+
+def test_the_stage_begins_once_the_one_beside_has_caught_up():
+    made = gate()
+    for i, latency_s in enumerate((4.0, 2.5, 1.1, 0.4, 0.1)):
+        both(made, i, latency=(latency_s, 0.1))
+    assert made.figures().windows == 2
+    assert made.figures().latency_s == pytest.approx(0.25)
+
+
+def test_in_service_the_parent_is_the_one_beside():
+    made = gate(Stage.ACTIVE)
+    for i in range(30):
+        made.beside(window(i, A, A), 0.2)
+        made.served(window(i, A, S), 0.1)
+    made.labels(labels({(i, "PLC1"): "benign" for i in range(30)}))
+    found = made.figures()
+    assert (found.false_alarms, found.parent_false_alarms) == (30, 0)
+    assert (found.latency_s, found.parent_latency_s) == (pytest.approx(0.1), pytest.approx(0.2))
+
+
+@pytest.mark.parametrize("first", ["displaced", "served"])
+def test_what_the_canary_displaced_is_the_parents_word(first):
+    made = gate(Stage.CANARY)
+    made.beside(window(1, A, S), 0.1)
+    said = {
+        "displaced": lambda: made.displaced(window(1, A, devices=("PLC1",))),
+        "served": lambda: made.served(window(1, S, A), 0.1),  # PLC1, HMI: the gravest first
+    }
+    served = FusedWindow(1, 1, 1, (FusedVerdict("PLC1", S, 0.5, 0.5), FusedVerdict("HMI", A, 0.5, 0.5)))
+    said["served"] = lambda: made.served(served, 0.1)
+    for name in sorted(said, key=lambda n: n != first):
+        said[name]()
+    made.labels(labels({(1, "PLC1"): "benign"}))
+    assert (made.figures().false_alarms, made.figures().parent_false_alarms) == (1, 0)
+
+
+def test_only_the_last_windows_are_kept_and_a_clock_set_back_begins_anew():
+    made = gate(settings=GateSettings(kept=8))
+    for i in range(100, 112):
+        both(made, i, (A, S), (A, A))
+    made.labels(labels({(i, "PLC1"): "benign" for i in range(100, 112)}))
+    assert (made.figures().windows, made.figures().false_alarms) == (8, 8)
+    both(made, 3)
+    assert made.figures().windows == 1
+    assert made.figures().labelled == 0
+
+
+def test_evidence_by_hand():
+    assert more_often(8, 0) == pytest.approx(2**9 * (1 - 2**-9) / 9)
+    assert more_often(0, 0) == pytest.approx(1.0)
+    assert above_rate(1, 0.5) == pytest.approx(2.5 / 1.5**2)  # (x + 1) / x^2 at x = 1.5
+    assert more_often(50_000, 49_000) < 100 < more_often(52_000, 48_000)
+
+
+def test_looking_at_each_pair_does_not_raise_false_rejections():
+    rng = np.random.default_rng(7)
+    coins = rng.integers(0, 2, (300, 150)).cumsum(axis=1)
+    counts = rng.poisson(0.1, (300, 150)).cumsum(axis=1)
+    ever = sum(any(more_often(int(b), n - int(b)) >= 20 for n, b in enumerate(run, 1)) for run in coins)
+    over = sum(any(above_rate(int(k), 0.1 * n) >= 20 for n, k in enumerate(run, 1)) for run in counts)
+    most = 15 + 10  # 5 % of 300, and 2.6 standard deviations
+    assert ever <= most
+    assert over <= most
