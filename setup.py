@@ -16,6 +16,7 @@ NODES = (
     "ensemble_node",
     "fusion_node",
     "drift_node",
+    "retrain_node",
     "influx_export_node",
     "cell_manager_node",
 )

@@ -32,9 +32,11 @@ class Artifacts:
     folder: Path  # of the cell: record, audit log
     models: str = ""  # registry or bundle that the ensemble serves
     fallback: str = ""  # bundle that the cell was started with
+    version: str = ""  # of that bundle
     surroundings: dict[str, Any] = field(default_factory=dict)  # of that bundle, see `Manifest`
     ewad: str = ""  # folder of the EWAD; empty: the cell has none
     keys: str = ""  # who may sign models
+    cache: str = ""  # data sets that models learnt from
     baseline_file: str = ""
     profile_file: str = ""
     traffic_file: str = ""  # the profile with the traffic of a capture
@@ -56,6 +58,12 @@ def node_table(
     the way down is the reverse, so the last words are heard too.
     """
     devices = list(dict.fromkeys([p.name for p in cell.plcs] + list(cell.devices.values())))
+    served = {
+        "models": files.models,
+        "fallback": files.fallback,
+        "keys": files.keys,
+        "version": files.version,
+    }
     table = [
         NodeSpec(
             "influx_export_node",
@@ -73,6 +81,22 @@ def node_table(
             {name: getattr(cell.drift, name) for name in ("truth", "settle_s", "retrain")},
         ),
         NodeSpec(
+            "retrain_node",
+            "retrain_node",
+            {
+                "models": files.models,
+                "fallback": files.fallback,
+                "keys": files.keys,
+                "store": str(files.folder / "samples"),
+                "cache": files.cache,
+                "work": str(files.folder / "retraining"),
+                "audit_file": str(files.folder / "audit.jsonl"),
+                "points": json.dumps([cell.rules.suspicious_points, cell.rules.block_points]),
+                "window_s": cell.window_s,
+                **{name: getattr(cell.drift, name) for name in ("promote", "cores", "replay", "store_mb")},
+            },
+        ),
+        NodeSpec(
             "fusion_node",
             "fusion_node",
             {
@@ -80,6 +104,7 @@ def node_table(
                 "sources": json.dumps(["rules", "ensemble", *(["ewad"] if files.ewad else [])]),
                 "weights": json.dumps(files.weights),
                 "fit": files.fit_file,
+                **served,
                 "response": json.dumps([asdict(r) for r in cell.response]),
                 "interlocks": json.dumps(asdict(_interlocks(cell))),
                 "alarms": json.dumps(asdict(_alarms(cell))),
@@ -115,6 +140,7 @@ def node_table(
                 "commissioning_s": commissioning_s,
                 "network_commissioning_s": network_s,
                 "traffic_file": files.traffic_file,
+                **served,
                 **asdict(cell.rules),
             },
         ),
@@ -150,7 +176,36 @@ def node_table(
             "dead_man_s": cell.interlocks.dead_man_s,
         }
         table.append(NodeSpec(name, "opcua_client_node", {**settings, **more}))
+    by_name = {spec.name: spec for spec in table}
+    by_name["retrain_node"].parameters["judges"] = json.dumps(shadow_parameters(table))
     return table
+
+
+def shadow_parameters(specs: list[NodeSpec]) -> dict[str, dict[str, Any]]:
+    """Parameters of the nodes of the shadow (see `shadow`), by name, made from those of the cell's own.
+
+    They judge alike, and keep, command and follow nothing; what a version brings is put in at its start.
+    """
+    alone = {"models": "", "fallback": "", "version": ""}
+    instead: dict[str, dict[str, Any]] = {
+        "fusion_node": {
+            **alone,
+            "response": "[]",
+            "interlocks": json.dumps({"dead_man_s": 0}),
+            "state_file": "",
+            "audit_file": "",
+            "hard_cases": "",
+        },
+        "ensemble_node": {"fallback": "", "surroundings": "{}", "ewad": "", "replica": 1, "replicas": 1},
+        "rule_node": {
+            **alone,
+            "commissioning_s": 0.0,
+            "network_commissioning_s": 0.0,
+            "traffic_file": "",
+        },
+    }
+    own = {spec.executable: spec.parameters for spec in reversed(specs)}
+    return {name: {**own[name], **other} for name, other in instead.items()}
 
 
 def _interlocks(cell: CellConfig) -> InterlockSettings:

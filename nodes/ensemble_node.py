@@ -7,8 +7,8 @@ Parameters  models, fallback, surroundings, keys, ewad, false_alarms_per_hour, w
             replicas (see `Params`)
 
 Models that are promoted in the registry, here or by `cellwatch registry promote`, are loaded beside those in
-service and take over between two windows. The other nodes keep the profile, the baseline and the fusion that
-they were started with, so models that bring others wait for a restart of the cell.
+service and take over between two windows; the rules and the fusion follow `model_state`. The features go on
+with the baseline that they were started with, so models that bring another wait for a restart of the cell.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Params:
     )
     surroundings: str = param(
         "{}",
-        "JSON object: what other nodes took from the models (Manifest.surroundings)",
+        "JSON object: what does not change while the cell runs (Manifest.surroundings)",
     )
     keys: str = param("", "folder of the keys that may sign models; empty: only models of this release")
     ewad: str = param("", "folder of the EWAD; empty: the cell has none")
@@ -150,7 +150,7 @@ class EnsembleNode(CellNode):
         return Served(found.bundle, core, Explainer(sound, weights, default_schema().names))
 
     def _check(self, bundle: Bundle) -> None:
-        """ValueError if the other nodes would have to change too."""
+        """ValueError if something would have to change that does not while the cell runs."""
         theirs = bundle.manifest.surroundings()
         other = [name for name, own in self.surroundings.items() if theirs.get(name) != own]
         if other:
@@ -173,6 +173,9 @@ class EnsembleNode(CellNode):
                 return
             if current and current != self.wanted:
                 self.wanted = current
+                if self.now is not None and self.now.bundle.version == current:  # others were refused
+                    self.refused = ""
+                    return
                 self.next = self.loader.submit(self._load, self.registry, self.registry.folder)
 
     def _swap(self) -> None:

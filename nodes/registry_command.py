@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -11,15 +13,19 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 if TYPE_CHECKING:
+    from cellwatch.models.registry.candidate_file import CandidateFile
     from cellwatch.models.registry.registry import Registry
 
 T = TypeVar("T")
-registry = typer.Typer(help="Versions of the models: list, show, promote, roll back.", no_args_is_help=True)
+registry = typer.Typer(
+    help="Versions of the models: list, show, promote, roll back; the candidate.", no_args_is_help=True
+)
 
 Where = Annotated[
     str, typer.Option("--registry", help="A site (bench, factory), or the folder of a registry.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Reason = Annotated[str, typer.Option("--reason", help="Kept with the candidate.")]
 SITE = "bench"
 
 
@@ -83,6 +89,7 @@ def show(
 def promote(version: Annotated[str, typer.Argument(help="Version to serve.")], where: Where = SITE) -> None:
     """Serve this version: a running cell takes it over between two windows, or says why not."""
     _said(lambda: _registry(where).promote(version))
+    _settle(where)
     _tell(f"version {version} is promoted")
 
 
@@ -90,7 +97,50 @@ def promote(version: Annotated[str, typer.Argument(help="Version to serve.")], w
 def rollback(where: Where = SITE) -> None:
     """Serve the version before."""
     version = _said(lambda: _registry(where).rollback())
+    _settle(where)
     _tell(f"version {version} is promoted again")
+
+
+@registry.command()
+def candidate(where: Where = SITE, as_json: AsJson = False) -> None:
+    """The version on its way into service, and where it stands."""
+    from cellwatch.nodes.cli import print_json
+
+    found = _said(lambda: _candidates(where).read(time.time_ns()))
+    if as_json:
+        print_json(None if found is None else {**asdict(found), "stage": found.stage.name})
+        return
+    if found is None:
+        _tell("there is no candidate")
+        return
+    since = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(found.since_ns / 1e9))
+    held = ", held by an operator" if found.held else ""
+    why = found.reason or "no reason given"
+    _tell(f"version {found.version}, {found.stage.name} since {since}{held}: {why}")
+    _tell(f"in place of {found.parent}; scenario {found.scenario or 'not known'}")
+    if found.devices:
+        _tell(f"canary: {', '.join(found.devices)}")
+
+
+@registry.command()
+def hold(where: Where = SITE, reason: Reason = "") -> None:
+    """Keep the candidate in its stage, whatever its gate says."""
+    found = _said(lambda: _candidates(where).hold(time.time_ns(), reason))
+    _tell(f"version {found.version} stays {found.stage.name} until it is released")
+
+
+@registry.command()
+def release(where: Where = SITE, reason: Reason = "") -> None:
+    """Let the gates of the candidate decide again."""
+    found = _said(lambda: _candidates(where).release(time.time_ns(), reason))
+    _tell(f"version {found.version} goes on from {found.stage.name} by its gates")
+
+
+@registry.command()
+def reject(where: Where = SITE, reason: Reason = "") -> None:
+    """Send the candidate away; one that is in service is rolled back instead."""
+    found = _said(lambda: _candidates(where).reject(time.time_ns(), reason or "by hand"))
+    _tell(f"version {found.version} is rejected")
 
 
 @registry.command()
@@ -150,6 +200,18 @@ def _registry(where: str) -> Registry:
 
     folder = Path(where) if "/" in where else home() / "models" / where
     return Registry(folder, Keys(home() / "keys"))
+
+
+def _candidates(where: str) -> CandidateFile:
+    from cellwatch.models.registry.candidate_file import CandidateFile
+
+    return CandidateFile(_registry(where))
+
+
+def _settle(where: str) -> None:
+    """Have the candidate follow what is in service now; a damaged one is said by who reads it."""
+    with contextlib.suppress(ValueError):
+        _candidates(where).settle(time.time_ns())
 
 
 def _said(action: Callable[[], T]) -> T:

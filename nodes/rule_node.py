@@ -1,10 +1,12 @@
 """RuleSense node: judges every window against the learned limits; learns them while commissioning.
 
-Subscribes  features, tags, tag_catalog, tag_snapshot, command_results
+Subscribes  features, tags, tag_catalog, tag_snapshot, command_results, model_state
 Publishes   verdicts/rules (VerdictArray, one a window), verdicts/limits (VerdictArray, once a tag breaks
             a limit of the rule file or keeps it again; said once a second while any is broken)
 Parameters  profile_file, commissioning_s, traffic_file, network_commissioning_s, rules_file,
-            suspicious_points, block_points, margin (see `Params`)
+            suspicious_points, block_points, margin, models ... version (see `Params`)
+
+Models that come into service while the cell runs bring their profile: it is taken between two windows.
 """
 
 from __future__ import annotations
@@ -14,11 +16,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from cellwatch_msgs.msg import ActuatorResult, FeatureWindow, TagBatch, TagCatalog, VerdictArray
+from cellwatch_msgs.msg import (
+    ActuatorResult,
+    FeatureWindow,
+    ModelState,
+    TagBatch,
+    TagCatalog,
+    VerdictArray,
+)
 
 from cellwatch.models import types as t
 from cellwatch.models.features.schema import default_schema
 from cellwatch.models.features.tags import TAG_COLUMNS
+from cellwatch.models.registry.bundle import Bundle
+from cellwatch.models.registry.manifest import PROFILE
 from cellwatch.models.rules.crosscheck import CrossChecks
 from cellwatch.models.rules.physics import Physics
 from cellwatch.models.rules.profile import Profile
@@ -30,6 +41,7 @@ from cellwatch.models.rules.tag_limits import LimitRules, unknown_limits
 from cellwatch.models.rules.user_rules import UserRules
 from cellwatch.models.types import Screening, Verdicts, abstention
 from cellwatch.nodes.drivers.whole_file import write_whole
+from cellwatch.nodes.follower import Follower
 from cellwatch.nodes.ros import convert
 from cellwatch.nodes.ros.node import ERROR, OK, WARN, CellNode, run
 from cellwatch.nodes.ros.params import param
@@ -58,6 +70,10 @@ class Params:
     )
     traffic_file: str = param("", "profile with the traffic learned anew; read again after a restart")
     margin: float = param(0.5, "widening of learned limits, in units of the range seen", low=0.0, high=10.0)
+    models: str = param("", "registry or bundle of the models in service; empty: their profile is not taken")
+    fallback: str = param("", "bundle that the cell was started with")
+    keys: str = param("", "folder of the keys that may sign models")
+    version: str = param("", "version of the models that profile_file comes from")
 
 
 class RuleNode(CellNode):
@@ -76,6 +92,7 @@ class RuleNode(CellNode):
         self.catalogs: dict[str, t.TagCatalog] = {}
         self.limits_told = 0.0
         self.crosschecks = CrossChecks({})
+        self.protocol: ProtocolRules | None = None
         self.rules: RuleSense | None = None
         self.builder = self._builder()
         self.judged = self.learned = 0
@@ -84,9 +101,10 @@ class RuleNode(CellNode):
         self.trouble = ""
         known = [Path(name) for name in (p.traffic_file, p.profile_file) if name and Path(name).exists()]
         if known:
-            self.rules = self._rulesense(_profile(known[0]))
+            self._judge_by(self._rulesense(_profile(known[0])))
             if known[0] == Path(p.traffic_file):
                 self.traffic_until_ns = LEARNT
+        self.follower = Follower(p.models, p.fallback, p.keys, p.version, (PROFILE,), self._brought)
         self.pub = self.publisher(VerdictArray, "verdicts/rules")
         self.limits_pub = self.publisher(VerdictArray, "verdicts/limits")
         self.subscribe(FeatureWindow, "features", self._judge)
@@ -94,6 +112,11 @@ class RuleNode(CellNode):
         self.subscribe(TagBatch, "tags", self._tags)
         self.subscribe(TagBatch, "tag_snapshot", self._snapshot)
         self.subscribe(ActuatorResult, "command_results", self._result)
+        self.subscribe(ModelState, "model_state", lambda msg: self.follower.hear(msg.version))
+
+    def release(self) -> None:
+        if hasattr(self, "follower"):
+            self.follower.close()
 
     def _catalog(self, msg: TagCatalog) -> None:
         catalog = convert.catalog(msg)
@@ -128,6 +151,7 @@ class RuleNode(CellNode):
 
     def step(self) -> None:
         """Say again once a second what is broken: who comes late must know it too."""
+        self._take_over()
         if self.active and time.monotonic() - self.limits_told >= 1.0:
             self.limits_told = time.monotonic()
             for limits in self.limits.values():
@@ -139,11 +163,39 @@ class RuleNode(CellNode):
 
     def _rulesense(self, profile: Profile) -> RuleSense:
         """The profile's limits and all further rules."""
-        self.crosschecks = CrossChecks(profile.habits)
-        for catalog in self.catalogs.values():
-            self.crosschecks.catalog(catalog)
         protocol = ProtocolRules(profile.habits, self.settings.block_points)
         return RuleSense(profile, self.settings, (protocol, self.crosschecks, self.physics, self.user_rules))
+
+    def _judge_by(self, rules: RuleSense) -> None:
+        """From the next window on; what was seen of the cell stays."""
+        (protocol,) = (rule for rule in rules.rules if isinstance(rule, ProtocolRules))
+        if self.protocol is not None:
+            protocol.take_over(self.protocol)
+        self.crosschecks.adopt(rules.profile.habits)
+        self.rules, self.protocol = rules, protocol
+
+    # Models that come into service -------------------------------------------
+    def _brought(self, bundle: Bundle) -> RuleSense | None:
+        """The rules of a version, None if it brings no profile. ValueError if it does not fit this cell."""
+        text = bundle.files.get(PROFILE)
+        if text is None:
+            return None
+        profile = _checked(Profile.parse(text.decode(), PROFILE), PROFILE)
+        fits = default_schema().schema_id, bundle.manifest.window_s
+        if (profile.schema_id, profile.window_s) != fits:
+            raise ValueError(f"{PROFILE}: is of another schema or window length than its models")
+        return self._rulesense(profile)
+
+    def _take_over(self) -> None:
+        """Not before the cell has learnt what it is learning."""
+        if self.rules is None or self.traffic is not None:
+            return
+        rules = self.follower.take()
+        if rules is not None:
+            self._judge_by(rules)
+            self.get_logger().info(f"judging by the profile of version {self.follower.version}")
+        elif self.follower.trouble:
+            self.news("models", self.follower.trouble)
 
     def _judge(self, msg: FeatureWindow) -> None:
         if not self.active:
@@ -193,7 +245,7 @@ class RuleNode(CellNode):
         profile = self.builder.build()
         self.builder = self._builder()
         self._write(self.params.profile_file, profile)
-        self.rules = self._rulesense(profile)
+        self._judge_by(self._rulesense(profile))
         self.get_logger().info(f"profile learned from {profile.windows} windows")
 
     def _write(self, name: str, profile: Profile) -> None:
@@ -216,15 +268,17 @@ class RuleNode(CellNode):
             return replace(window, values=values, conversations=None)
         profile = self.rules.profile.with_network(self.traffic.build())
         self._write(self.params.traffic_file, profile)
-        self.rules = self._rulesense(profile)
+        self._judge_by(self._rulesense(profile))
         self.get_logger().info(f"traffic learned from {len(self.traffic)} windows")
         self.traffic, self.traffic_until_ns = None, LEARNT
         return window
 
     def health(self) -> tuple[bytes, str, dict[str, object]]:
-        counters = {"judged": self.judged, "learned": self.learned}
+        counters = {"judged": self.judged, "learned": self.learned, "taken_over": self.follower.taken}
         if self.trouble:
             return ERROR, self.trouble, counters
+        if self.follower.trouble:
+            return WARN, self.follower.trouble, counters
         if self.rules is None and not self.params.commissioning_s and not len(self.builder):
             return WARN, "no profile: nobody commissioned this cell", counters
         unknown = (
@@ -242,9 +296,12 @@ class RuleNode(CellNode):
 
 
 def _profile(path: Path) -> Profile:
-    profile = Profile.parse(read_text(path), str(path))
+    return _checked(Profile.parse(read_text(path), str(path)), str(path))
+
+
+def _checked(profile: Profile, name: str) -> Profile:
     if profile.tag_columns != TAG_COLUMNS:
-        raise ValueError(f"{path}: has other tag columns than this release: commission anew")
+        raise ValueError(f"{name}: has other tag columns than this release: commission anew")
     return profile
 
 

@@ -154,7 +154,7 @@ class CellRun:
 
     def artifacts(self, models: ModelSet | None) -> Artifacts:
         """Files for the nodes: those of the models, or the cell's own that commissioning will write."""
-        files = Artifacts(self.folder, keys=str(home() / "keys"))
+        files = Artifacts(self.folder, keys=str(home() / "keys"), cache=str(home() / "datasets"))
         if not self.options.capture:  # EWAD knows the cell's own traffic, not this one
             files = replace(files, ewad=ewad_for_cell(self.cell, home(), CONFIG / "ewad", self.say))
         if models is not None:
@@ -162,6 +162,7 @@ class CellRun:
                 files,
                 models=str(models.folder),
                 fallback=str(models.path),
+                version=models.bundle.version,
                 surroundings=models.bundle.manifest.surroundings(),
                 baseline_file=self._unpacked(models, "baseline.json"),
                 profile_file=self._unpacked(models, "profile.json"),
@@ -195,6 +196,16 @@ class CellRun:
         path.write_bytes(models.bundle.files[name])
         return str(path)
 
+    def specs(self, files: Artifacts) -> list[NodeSpec]:
+        """The nodes that `launch` starts."""
+        return node_table(
+            self.cell,
+            files,
+            armed=self.options.arm,
+            commissioning_s=self.commissioning_s,
+            network_s=self.network_s,
+        )
+
     def launch(self, files: Artifacts) -> None:
         """Start the processes and bring the nodes up. ConfigError with the node's own words if one cannot."""
         from cellwatch.nodes.cell_manager_node import HostedManager
@@ -203,13 +214,7 @@ class CellRun:
         os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
         os.environ.setdefault("FASTDDS_DEFAULT_PROFILES_FILE", str(CONFIG / "dds" / "fastdds.xml"))
         self.namespace = namespace(self.cell)
-        specs = node_table(
-            self.cell,
-            files,
-            armed=self.options.arm,
-            commissioning_s=self.commissioning_s,
-            network_s=self.network_s,
-        )
+        specs = self.specs(files)
         self.table = ProcessTable([self._process(spec) for spec in specs], self.say, self._restarted)
         self.table.order()
         self.ledger = Ledger(window_s=self.cell.window_s, hear=self.hear)

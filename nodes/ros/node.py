@@ -217,18 +217,27 @@ def init_until_signalled() -> threading.Event:
     return stop
 
 
-def run(node_class: type[CellNode]) -> None:
-    """`main` of every node: until SIGINT or SIGTERM."""
+def run(*classes: type[CellNode], up: bool = False) -> int:
+    """`main` of a node, or of several in one process: until SIGINT or SIGTERM.
+
+    With `up` they bring themselves up, in this order; 1 if one cannot, which has said why.
+    """
     die_with_parent()
     stop = init_until_signalled()
-    node = node_class()
+    nodes = [one() for one in classes]
     executor = make_executor()
-    executor.add_node(node)
+    done = TransitionCallbackReturn.SUCCESS
     try:
+        for node in nodes:
+            if up and not (node.trigger_configure() == done and node.trigger_activate() == done):
+                return 1
+            executor.add_node(node)
         spin(executor, stop)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:
-        node.end()
-        node.destroy_node()
+        for node in nodes:
+            node.end()
+            node.destroy_node()
         rclpy.try_shutdown()
+    return 0

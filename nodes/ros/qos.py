@@ -55,6 +55,7 @@ TOPICS = {
     "candidate": LATCHED,
     # What the candidate says; of these, "verdicts/shadow" alone is heard outside of its process.
     "verdicts/shadow": VERDICTS,
+    "verdicts/displaced": VERDICTS,
     "heartbeat": HEARTBEAT,
 }
 

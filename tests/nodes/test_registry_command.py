@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from typer.testing import CliRunner
 
 from cellwatch.models.registry.bundle import read, write
+from cellwatch.models.registry.candidate_file import CandidateFile
 from cellwatch.models.registry.keys import Keys
 from cellwatch.models.registry.manifest import Manifest, ModelEntry
 from cellwatch.models.registry.registry import Registry
@@ -75,6 +76,41 @@ def test_list_show_promote_rollback_gc(place):
     assert "removed: nothing" in call("gc")[1]
 
 
+def test_the_candidate_is_shown_held_and_sent_away(place):
+    a, b = (place.add(replace(MANIFEST, lineage={"seed": i}), FILES) for i in (1, 2))
+    place.promote(a)
+    assert call("candidate")[1].strip() == "there is no candidate"
+    assert json.loads(call("candidate", "--json")[1]) is None
+    CandidateFile(place).propose(b, place.load(), 0, scenario="A", reason="false alarms")
+    assert call("candidate")[1].splitlines() == [
+        f"version {b}, SHADOW since 1970-01-01 00:00:00Z: false alarms",
+        f"in place of {a}; scenario A",
+    ]
+    assert call("hold", "--reason", "night shift")[:2] == (
+        0,
+        f"version {b} stays SHADOW until it is released\n",
+    )
+    assert "held by an operator: night shift" in call("candidate")[1]
+    assert call("release")[0] == 0
+    assert call("reject", "--reason", "not now")[0] == 0
+    found = json.loads(call("candidate", "--json")[1])
+    assert (found["stage"], found["reason"], place.current) == ("REJECTED", "not now", a)
+    code, _, err = call("hold")
+    assert (code, f"candidate {b} was rejected" in err) == (2, True)
+
+
+def test_promoting_the_candidate_by_hand_is_seen(place):
+    a, b = (place.add(replace(MANIFEST, lineage={"seed": i}), FILES) for i in (1, 2))
+    place.promote(a)
+    CandidateFile(place).propose(b, place.load(), 0)
+    assert call("promote", b)[0] == 0
+    assert json.loads(call("candidate", "--json")[1])["stage"] == "ACTIVE"
+    code, _, err = call("reject")
+    assert (code, "is in service: roll it back" in err) == (2, True)
+    assert call("rollback")[0] == 0
+    assert json.loads(call("candidate", "--json")[1])["stage"] == "ROLLED_BACK"
+
+
 def test_import_takes_only_what_is_trusted(place, tmp_path):
     other = Keys(tmp_path / "elsewhere")
     write(tmp_path / "b", MANIFEST, FILES, other)
@@ -111,6 +147,8 @@ def test_the_shipped_line_is_what_a_release_needs(place, tmp_path, monkeypatch):
         (["gc", "--registry", "bnech"], "not a registry"),
         (["ship", "nowhere"], "No such file"),
         (["import", "nowhere"], "missing"),
+        (["hold"], "there is no candidate"),
+        (["reject", "--registry", "bnech"], "there is no candidate"),
     ],
 )
 def test_mistakes_are_one_line(place, args, words):

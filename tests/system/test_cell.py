@@ -59,7 +59,7 @@ def test_nothing_is_lost(armed):
 
 
 def test_every_node_is_active_and_none_fell(armed):
-    assert len(armed.report["nodes"]) == 8
+    assert len(armed.report["nodes"]) == 9
     assert all(n == {"state": "active", "restarts": 0} for n in armed.report["nodes"].values())
 
 
@@ -79,7 +79,7 @@ def test_unarmed_cell_writes_nothing_and_survives_a_killed_node(cellwatch, armed
     killed = []
 
     def kill(_):
-        for name in ("rule_node", "feature_node", "drift_node", "opcua_client_node"):
+        for name in ("rule_node", "feature_node", "drift_node", "retrain_node", "opcua_client_node"):
             time.sleep(6 if killed else 12)
             pid = cellwatch.node_pid(name)
             os.kill(pid, signal.SIGKILL)
