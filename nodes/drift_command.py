@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cellwatch.nodes.drift_label import label
+from cellwatch.nodes.drift_report import report
+from cellwatch.nodes.drift_retrain import retrain
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 drift = typer.Typer(no_args_is_help=True, add_completion=False, help="Drift: whether the models still fit.")
 drift.command()(label)
+drift.command()(report)
+drift.command()(retrain)
 
 
 @drift.callback()

@@ -7,7 +7,7 @@ Parameters  folder, influx, max_mb, segment_mb (see `Params`)
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cellwatch_msgs import msg as m
@@ -45,6 +45,7 @@ class InfluxExportNode(CellNode):
         self.early: deque = deque(maxlen=200)  # batches that came before their catalogue
         self.unnamed = 0
         self.recorded: dict[str, Alarm] = {}  # alarms as last recorded
+        self.candidate = b""  # likewise, without its time
         record = self._record
         self.subscribe(m.TagCatalog, "tag_catalog", self._catalog)
         self.subscribe(m.TagBatch, "tags", self._tags)
@@ -65,6 +66,8 @@ class InfluxExportNode(CellNode):
         )
         self.subscribe(m.AlarmArray, "alarms", self._alarms)
         self.subscribe(m.DriftEvent, "drift", lambda x: record(lp.drift_lines(convert.drift(x))))
+        self.subscribe(m.CandidateState, "candidate", self._candidate)
+        self.subscribe(m.ModelState, "model_state", self._models)
         self.subscribe(m.Label, "labels", lambda x: record(lp.label_lines(convert.label(x))))
 
     def _record(self, lines: bytes) -> None:
@@ -74,6 +77,19 @@ class InfluxExportNode(CellNode):
         shares = dict(zip(msg.features, msg.shares, strict=False))
         end_ns = convert.time_ns(msg.header.stamp)
         self._record(lp.attribution_lines(msg.window_id, end_ns, msg.device, shares, msg.explanation))
+
+    def _candidate(self, msg: m.CandidateState) -> None:
+        """Record what is news: it may be said again and again."""
+        said = convert.candidate(msg)
+        news = lp.candidate_lines(replace(said, at_ns=0))
+        if news != self.candidate:
+            self.candidate = news
+            self._record(lp.candidate_lines(said))
+
+    def _models(self, msg: m.ModelState) -> None:
+        node, at_ns = msg.header.frame_id, convert.time_ns(msg.header.stamp)
+        counts = len(msg.detectors), list(msg.states).count("failed"), msg.replica, msg.replicas
+        self._record(lp.model_lines(node, msg.version, *counts, msg.detail, at_ns))
 
     def _alarms(self, msg: m.AlarmArray) -> None:
         """Record the alarms that changed since they were last recorded."""

@@ -25,6 +25,9 @@ Measurements (tags; fields). Enumerations are the integers of `models.types`; Na
 - ``labels`` (kind, device; name, category, type, end_ns, devices, attack_id)
 - ``drift`` (; state, scenario, since_ns, level, version, reasons, windows, labelled, held_back, and for each
   monitor MONITOR, MONITOR_limit, MONITOR_place)
+- ``candidate`` (; stage, held, version, parent, scenario, devices, since_ns, reason, and the figures of
+  `models.types.StageFigures`)
+- ``models`` (node; version, "" = none, detectors, failed, replica, replicas, detail)
 - ``health`` (name; level and the counters)
 
 Escaping follows the InfluxDB reference. Where servers read the same bytes differently, a look-alike stands in
@@ -39,7 +42,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any, TypeAlias
 
@@ -47,6 +50,7 @@ import numpy as np
 
 from cellwatch.models.types import (
     Alarm,
+    CandidateState,
     CommandResult,
     DriftEvent,
     FeatureWindow,
@@ -367,6 +371,44 @@ def drift_lines(event: DriftEvent) -> bytes:
         if one.place:
             fields[f"{one.monitor}_place"] = one.place
     return _encode([line("drift", {}, fields, event.at_ns)])
+
+
+def candidate_lines(candidate: CandidateState) -> bytes:
+    """Encode where the candidate stands; time is when it was said."""
+    fields: dict[str, Field] = {
+        "stage": int(candidate.stage),
+        "held": candidate.held,
+        "version": candidate.version,
+        "parent": candidate.parent,
+        "scenario": candidate.scenario,
+        "devices": " ".join(candidate.devices),
+        "since_ns": candidate.since_ns,
+        "reason": candidate.reason,
+        **asdict(candidate.figures),
+    }
+    return _encode([line("candidate", {}, fields, candidate.at_ns)])
+
+
+def model_lines(
+    node: str,
+    version: str,
+    detectors: int,
+    failed: int,
+    replica: int,
+    replicas: int,
+    detail: str,
+    time_ns: int,
+) -> bytes:
+    """Encode which models a node serves; time is when it was said."""
+    fields: dict[str, Field] = {
+        "version": version,
+        "detectors": detectors,
+        "failed": failed,
+        "replica": replica,
+        "replicas": replicas,
+        "detail": detail,
+    }
+    return _encode([line("models", {"node": node}, fields, time_ns)])
 
 
 def health_lines(name: str, level: int, counters: Mapping[str, Field], time_ns: int) -> bytes:

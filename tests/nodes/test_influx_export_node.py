@@ -20,6 +20,54 @@ from cellwatch.nodes.ros import convert, qos  # noqa: E402
 NOW = 1_700_000_000_000_000_000
 
 
+@pytest.fixture
+def recorded(tmp_path):
+    """Says a message on a topic; the points of a measurement, once there are so many."""
+    rclpy.init()
+    node, speaker = InfluxExportNode(), rclpy.create_node("speaker")
+    node.set_parameters([Parameter("folder", value=str(tmp_path / "record"))])
+    node.trigger_configure()
+    node.trigger_activate()
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    publishers = {}
+
+    def say(topic, msg, at_ns, measurement, wanted):
+        msg.header.stamp, msg.header.frame_id = convert.time_msg(at_ns), "speaker"
+        if topic not in publishers:
+            publishers[topic] = speaker.create_publisher(type(msg), topic, qos.TOPICS[topic])
+        publishers[topic].publish(msg)  # latched: the node hears it when it has found the speaker
+        deadline, points = time.monotonic() + 10, []
+        while len(points) < wanted and time.monotonic() < deadline:
+            executor.spin_once(timeout_sec=0.1)
+            node.recorder.flush(timeout=3.0)
+            points = list(Store(tmp_path / "record").points(measurement))
+        return points
+
+    yield say
+    node.end()
+    node.destroy_node()
+    speaker.destroy_node()
+    rclpy.try_shutdown()
+
+
+def test_which_models_are_in_service_is_recorded(recorded):
+    msg = m.ModelState(detectors=["L1/a", "L1/b"], states=["active", "failed"], version="v1")
+    (point,) = recorded("model_state", msg, NOW, "models", 1)
+    assert (point.tags, point.time_ns) == ({"node": "speaker"}, NOW)
+    assert {"version": "v1", "detectors": 2, "failed": 1}.items() <= point.fields.items()
+
+
+def test_a_candidate_is_recorded_when_there_is_news_of_it(recorded):
+    msg = m.CandidateState(stage=2, scenario=1, version="v2", devices=["PLC1"], latency_s=float("nan"))
+    (point,) = recorded("candidate", msg, NOW, "candidate", 1)
+    assert {"stage": 2, "scenario": "A", "version": "v2", "devices": "PLC1"}.items() <= point.fields.items()
+    recorded("candidate", msg, NOW + 1, "candidate", 1)  # the same again
+    msg.errors = 3
+    points = recorded("candidate", msg, NOW + 2, "candidate", 2)
+    assert [(p.time_ns, p.fields["errors"]) for p in points] == [(NOW, 0), (NOW + 2, 3)]
+
+
 def test_what_moved_the_models_is_recorded(tmp_path):
     rclpy.init()
     node, ensemble = InfluxExportNode(), rclpy.create_node("ensemble")

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from cellwatch.models.types import (
     Alarm,
     AlarmState,
+    CandidateState,
     CommandResult,
     CommandStatus,
     DriftEvent,
@@ -25,6 +26,8 @@ from cellwatch.models.types import (
     Ne107,
     Priority,
     Screening,
+    Stage,
+    StageFigures,
     TagBatch,
     TagCatalog,
     TagInfo,
@@ -36,6 +39,7 @@ from cellwatch.nodes.drivers.line_protocol import (
     TagEncoder,
     alarm_lines,
     attribution_lines,
+    candidate_lines,
     command_lines,
     drift_lines,
     feature_lines,
@@ -43,6 +47,7 @@ from cellwatch.nodes.drivers.line_protocol import (
     health_lines,
     label_lines,
     line,
+    model_lines,
     parse_line,
     traffic_lines,
     verdict_lines,
@@ -274,6 +279,25 @@ def test_drift_with_a_field_for_each_figure():
         "state": 2, "scenario": "A", "since_ns": NOW - 9, "level": 1, "version": "v1",
         "reasons": "loss, 2 held back", "windows": 7, "labelled": 30, "held_back": 2,
         "loss": 0.5, "features": 0.25, "features_limit": 0.2, "features_place": "PLC1 size",
+    }  # fmt: skip
+
+
+def test_the_candidate_and_the_models_in_service():
+    figures = StageFigures(60, 400, 8, 40, 5, 30, latency_s=0.25)
+    state = CandidateState(
+        NOW, Stage.CANARY, True, "B", "v2", "v1", ("PLC1", "HMI 1"), NOW - 9, "gate passed", figures
+    )
+    (point,) = points(candidate_lines(state))
+    assert (point.measurement, point.tags, point.time_ns) == ("candidate", {}, NOW)
+    assert point.fields == {
+        "stage": 2, "held": True, "scenario": "B", "version": "v2", "parent": "v1", "devices": "PLC1 HMI 1",
+        "since_ns": NOW - 9, "reason": "gate passed", "windows": 60, "labelled": 400, "errors": 8,
+        "parent_errors": 40, "false_alarms": 5, "parent_false_alarms": 30, "latency_s": 0.25,
+    }  # fmt: skip
+    (point,) = points(model_lines("ensemble_node", "", 0, 0, 1, 2, "no model", NOW))
+    assert (point.measurement, point.tags, point.time_ns) == ("models", {"node": "ensemble_node"}, NOW)
+    assert point.fields == {
+        "version": "", "detectors": 0, "failed": 0, "replica": 1, "replicas": 2, "detail": "no model",
     }  # fmt: skip
 
 
