@@ -46,7 +46,7 @@ class LossMonitor:
         """Samples that the window still wants, at least 1."""
         return self._window - self._n
 
-    def step(self, loss: F64, wrong: Bool) -> LossWindow | None:
+    def step(self, loss: F64, wrong: F64 | Bool) -> LossWindow | None:
         """At most `room` losses (n,), finite, and whether the samples were judged wrongly (n,).
 
         The window, if they complete it.

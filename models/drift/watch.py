@@ -66,8 +66,10 @@ class DriftWatch:
         """Monitors that raised the last alarm."""
         return self._decision.reasons
 
-    def labelled(self, loss: F64, wrong: Bool) -> int | None:
+    def labelled(self, loss: F64, wrong: F64 | Bool) -> int | None:
         """Losses (n,) of labelled samples, finite, and whether they were judged wrongly (n,), in their order.
+
+        Samples that depend on each other, such as the devices of one window, are given as one, their mean.
 
         How many of them it took to raise the alarm, None without one; those after it are not judged.
         """

@@ -175,7 +175,7 @@ def test_an_alarm_is_published_and_its_health_warns(made):
     node = made[0]
     heard: list = []
     node.pub = SimpleNamespace(publish=lambda msg: heard.append(convert.drift(msg)))
-    node.core = CellWatch(("f", "g", "h"), DriftSettings(window=20, reference=5, profile=60, block=30))
+    node.core = CellWatch(("f", "g", "h"), DriftSettings(window=10, reference=5, profile=60, block=30))
     node._model(m.ModelState(version="v1", detectors=["L1/XGB"]))
     for i in range(1, 101):
         decision = Screening.SUSPICIOUS if i > 60 else Screening.ALLOW

@@ -22,7 +22,7 @@ from cellwatch.models.types import (
 
 S = 1_000_000_000
 DEVICES = ("A", "B")
-SETTINGS = DriftSettings(window=40, consecutive=3, reference=10, profile=60, block=30)
+SETTINGS = DriftSettings(window=20, consecutive=3, reference=10, profile=60, block=30)
 
 
 class Cell:
