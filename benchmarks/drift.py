@@ -1,12 +1,16 @@
 """What the drift monitors cost, and what they find in the published streams: the tables of docs/drift.md.
 
-    python benchmarks/drift.py [--part cost|streams] [--write docs/drift.md] [--json]
+    python benchmarks/drift.py [--part cost|streams|plant] [--write docs/drift.md] [--json] [--cache DIR]
 
 The cost is that of 40 devices with 90 features, judged by 22 models, for a window of the cell; beside it that
 of the same histograms and distances by a plain loop over devices and features, in the same run, and that of
 windows with their verdicts as the drift node gets them, without the reading of messages. Times are the
 thread's own, so that other work on the machine counts little. The streams are run through by
 `cellwatch drift evaluate --stream NAME --beside --json`, as a user starts it.
+
+The plant: models that have seen a part of the simulated factory, what changes in the bench, and a quiet week.
+With --write the picture and all figures lie in `pictures` beside the page. --cache is where the simulated
+data sets lie, or are made.
 """
 
 from __future__ import annotations
@@ -33,6 +37,9 @@ from cellwatch.models.types import (
     Screening,
     Verdicts,
 )
+from cellwatch.nodes import drift_plant
+from cellwatch.nodes.drift_plant_picture import draw
+from cellwatch.nodes.runner import home
 from cellwatch.nodes.text_file import fill_or_print
 
 DEVICES, FEATURES, MODELS = 40, 90, 22
@@ -182,23 +189,113 @@ def alarm_table(found: dict[str, dict]) -> str:
     return table(head, rows)
 
 
+def plant(cache: Path) -> dict[str, dict]:
+    """What `drift_plant` finds."""
+    begun = time.monotonic()
+
+    def told(text: str) -> None:
+        print(f"{time.monotonic() - begun:5.0f} s  {text}", file=sys.stderr)
+
+    parts = {"shares": drift_plant.shares, "changes": drift_plant.changes, "week": drift_plant.week}
+    return {name: part(cache, told=told) for name, part in parts.items()}
+
+
+def share_table(found: dict) -> str:
+    """One line a share; in brackets the share of the quality of a model that was trained on everything."""
+    full = found["full"]
+    head = ["seen", "devices, classes", "static F1", "adaptive F1", "late: static F1", "adaptive F1", "MCC",
+            "alarms"]  # fmt: skip
+    rows = []
+    for one in found["shares"]:
+        cells = [f"{one['share']:.0%}", f"{one['devices']}, {one['classes']}"]
+        for part, name, figure in (
+            ("whole", "static", "f1"),
+            ("whole", "adaptive", "f1"),
+            ("late", "static", "f1"),
+            ("late", "adaptive", "f1"),
+            ("late", "adaptive", "mcc"),
+        ):
+            value = one[name][part][figure]
+            cells.append(f"{value:.3f} ({value / full[part][figure]:.0%})")
+        early = sum(a["window"] < 0 for a in one["alarms"])
+        refused = sum(a["served"] is None for a in one["alarms"])
+        notes = [f"{n} {what}" for n, what in ((early, "early"), (refused, "refused")) if n]
+        rows.append([*cells, ", ".join([str(len(one["alarms"])), *notes])])
+    whole, late = full["whole"], full["late"]
+    rows.append(
+        ["everything", "", f"{whole['f1']:.3f}", "", f"{late['f1']:.3f}", "", f"{late['mcc']:.3f}", ""]
+    )
+    return table(head, rows)
+
+
+def change_table(found: dict) -> str:
+    """One line a model of each case."""
+    head = ["case", "found after", "scenario", "recovered after", "F1 (MCC)", "before", "during", "after"]
+    rows = []
+    for name, one in found["cases"].items():
+        minutes = {
+            key: "missed" if one[key] is None else f"{one[key] * found['window_s'] / 60:.0f} min"
+            for key in ("found_after", "recovered_after")
+        }
+        scenario = f"{one['scenario'] or 'none'} (is {one['expected']})"
+        about = [name, minutes["found_after"], scenario, minutes["recovered_after"]]
+        for model, quality in one["quality"].items():
+            figures = [
+                f"{quality[k]['f1']:.3f} ({quality[k]['mcc']:.3f})" if k in quality else "-"
+                for k in ("before", "during", "after")
+            ]
+            rows.append([*about, model, *figures])
+            about = [""] * 4
+    return table(head, rows)
+
+
+def week_text(found: dict) -> str:
+    """Alarms in a quiet week."""
+    labelled, unlabelled = len(found["alarms_labelled"]), len(found["alarms_unlabelled"])
+    return (
+        f"{found['windows']:,} windows, out of {found['sessions']} quiet sessions in any order: "
+        f"{labelled} alarms with all labels, {unlabelled} without any."
+    )
+
+
+def plant_tables(found: dict[str, dict]) -> dict[str, str]:
+    """By mark."""
+    return {
+        "shares": share_table(found["shares"]),
+        "changes": change_table(found["changes"]),
+        "week": week_text(found["week"]),
+    }
+
+
+def keep(found: dict[str, dict], pictures: Path) -> None:
+    """The picture, and beside it all figures."""
+    draw(found["shares"], found["changes"], pictures / "drift-plant.svg")
+    (pictures / "drift-plant.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--part", choices=("cost", "streams"))
+    parser.add_argument("--part", choices=("cost", "streams", "plant"))
     parser.add_argument("--write", type=Path)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--cache", type=Path, default=home() / "datasets", help="simulated data sets")
     args = parser.parse_args()
     figures: dict = {}
     parts = {}
-    if args.part != "streams":
+    if args.part in (None, "cost"):
         figures["cost"] = cost()
         parts["cost"] = cost_table(figures["cost"])
-    if args.part != "cost":
+    if args.part in (None, "streams"):
         figures["streams"] = {name: evaluated(name) for name in STREAMS}
         parts["streams"] = stream_table(figures["streams"])
         parts["alarms"] = alarm_table(figures["streams"])
+    if args.part in (None, "plant"):
+        figures["plant"] = found = plant(args.cache)
+        parts |= plant_tables(found)
+        if args.write:
+            keep(found, args.write.parent / "pictures")
     if args.json:
         print(json.dumps(figures, indent=1))
         return

@@ -131,24 +131,23 @@ def _watch(
 
 
 def calm(x: F32, votes: F32, order: I64, attack: Bool | None = None, *, seed: int = 0) -> list[int]:
-    """Windows of a long stream in which the watch over a model that stays raises an alarm.
+    """Windows of a long stream in which the watch over a model that stays raises an alarm, as in a cell.
 
     Window i of the stream is `order[i]` of p windows x (p, d, f) with votes (p, d, m); `attack` (p, d) is
-    what they were, None: no label ever comes.
+    what they were, None: no label ever comes. As in `CellWatch` a window of the cell is one value.
     """
     watch, alarms = DriftWatch(devices=x.shape[1], seed=seed), list[int]()
-    p = votes.mean(axis=2)
-    there = np.isfinite(p)
+    loss = wrong = np.zeros(len(x))
+    if attack is not None:
+        p = votes.mean(axis=2)
+        loss = np.nanmean(log_loss(p, attack), axis=1)
+        wrong = np.nanmean(np.where(np.isfinite(p), (p >= HALF) != attack, np.nan), axis=1)
     for first in range(0, len(order), AHEAD):
         here = order[first : first + AHEAD]
-        last = first + len(here) - 1
         if watch.unlabelled(x[here], votes[here]):
-            alarms.append(last)
-        if attack is None:
-            continue
-        loss = log_loss(p[here], attack[here])[there[here]]
-        wrong = ((p >= HALF) != attack)[here][there[here]]
-        while (taken := watch.labelled(loss, wrong)) is not None:
-            alarms.append(last)
-            loss, wrong = loss[taken:], wrong[taken:]
+            alarms.append(first + len(here) - 1)
+        done = 0
+        while attack is not None and (taken := watch.labelled(loss[here[done:]], wrong[here[done:]])):
+            done += taken
+            alarms.append(first + done - 1)
     return alarms
