@@ -75,18 +75,21 @@ def natural(data: dict[str, Any]) -> str:
 
 def duels(choice: dict[str, Any]) -> str:
     """The best ensemble by either fitness, level by level."""
-    rows, tests = [], []
-    for level, found in choice["measured"].items():
-        tests = list(found["mcnemar_p"])
+    measured = choice["measured"]
+    tests = list(dict.fromkeys(test for found in measured.values() for test in found["mcnemar_p"]))
+    rows = []
+    for level, found in measured.items():
         for name, key in (("mean of the members", "mean"), ("measured", "measured")):
             best = found[key]
             figures = [figure(best["validation"], 1.0, ".4f")]
-            figures += [figure(best["test"][test], 1.0, ".4f") for test in tests]
-            p = ", ".join(format(each, ".3g") for each in found["mcnemar_p"].values())
-            rows.append(
-                [f"L{level}", name, " + ".join(best["models"]), *figures, p if key == "measured" else ""]
-            )
-    return markdown(["level", "fitness", "ensemble", "validation", *tests, "McNemar, p"], rows)
+            figures += [figure(best["test"].get(test), 1.0, ".4f") for test in tests]
+            p = [
+                figure(found["mcnemar_p"].get(test), 1.0, ".2g") if key == "measured" else ""
+                for test in tests
+            ]
+            rows.append([f"L{level}", name, " + ".join(best["models"]), *figures, *p])
+    columns = ["level", "fitness", "ensemble", "validation", *tests, *(f"p on {test}" for test in tests)]
+    return markdown(columns, rows)
 
 
 def main() -> None:
