@@ -7,7 +7,7 @@ Publishes   drift (DriftEvent, latched): when the state changes, and with each n
             labels/settled (SettledLabels): labels as they begin to count
 Services    ~/submit_label (SubmitLabel)
 Actions     asks retrain_node/retrain (Retrain)
-Parameters  truth, settle_s, windows, retrain, again_s (see `Params`)
+Parameters  truth, settle_s, windows, retrain, learn_windows, again_s (see `Params`)
 """
 
 from __future__ import annotations
@@ -56,6 +56,12 @@ class Params:
     )
     windows: int = param(86_400, "windows that are kept for labels that come late", low=1, high=10_000_000)
     retrain: bool = param(False, "ask for a candidate when the models no longer fit and labels say how")
+    learn_windows: int = param(
+        1000,
+        "windows since the drift began that are waited for: what is still changing is learnt by half",
+        low=1,
+        high=10_000_000,
+    )
     again_s: float = param(
         600.0, "after a candidate that came to nothing, ask again", unit="s", low=1.0, high=604800.0
     )
@@ -185,6 +191,8 @@ class DriftNode(CellNode):
             return
         event = self.core.event(0)
         if not event.scenario or time.monotonic() - self.asked_s < self.params.again_s:
+            return
+        if self.core.since(event.since_ns) < self.params.learn_windows:
             return
         if not self.client.server_is_ready():
             self.news("retrain", "nobody retrains: retrain_node is not there")

@@ -63,13 +63,16 @@ def attribute(before: Rates, after: Rates) -> Attribution:
     would let a rate that few attacks give decide by chance, and a test's z value would let the rate with most
     samples decide however little it rose.
     """
-    a = _rise(before.false_alarms, before.benign, after.false_alarms, after.benign)
-    b = _rise(before.misses, before.attacks, after.misses, after.attacks)
+    a = rise(before.false_alarms, before.benign, after.false_alarms, after.benign)
+    b = rise(before.misses, before.attacks, after.misses, after.attacks)
     return Attribution("A" if a > b else "B", a, b)
 
 
-def _rise(k0: int, n0: int, k1: int, n1: int) -> float:
+def rise(k0: int, n0: int, k1: int, n1: int) -> float:
     """Lower bound of k1 / n1 - k0 / n0 by Agresti and Caffo (2000): one hit, one miss added to each.
+
+    >>> rise(8, 100, 40, 100) > 0 > rise(8, 100, 12, 100)
+    True
 
     A rate without samples before counts as 0: the first attacks of all can only be missed anew.
     """

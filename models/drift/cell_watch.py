@@ -151,6 +151,10 @@ class CellWatch:
         self._news = False
         return self.event(now_ns)
 
+    def since(self, start_ns: int) -> int:
+        """Windows that were judged since then, of the last `windows`."""
+        return len(self.labels.within(start_ns, 2**62)[0])
+
     def event(self, now_ns: int) -> DriftEvent:
         """How it stands."""
         state, reasons = self.state, list[str]()

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cellwatch.models.drift.attribution import rise
 from cellwatch.models.drift.losses import log_loss
 from cellwatch.models.evaluation.metrics import confusion, mcc
 from cellwatch.models.types import F64, I64, Bool
@@ -117,6 +118,13 @@ def judge(
     ):
         if scenario == made and after >= before > 0:
             why.append(f"it was made against {name}: their rate goes from {before:.4f} to {after:.4f}")
+    attacks = parent.samples - parent.benign
+    for name, n, before, after in (
+        ("false alarms", parent.benign, parent.fpr, candidate.fpr),
+        ("misses", attacks, parent.fnr, candidate.fnr),
+    ):
+        if n and rise(round(before * n), n, round(after * n), n) > 0:
+            why.append(f"more {name}: their rate rises from {before:.4f} to {after:.4f}")
     allowed = false_alarms_allowed(per_hour * candidate.hours, it.chance)
     if scenario == B:
         allowed = max(allowed, parent.alarms)

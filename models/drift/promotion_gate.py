@@ -38,7 +38,7 @@ class GateSettings:
     false_alarms_per_hour: float = 1.0  # of the cell: alarms of the candidate alone that nobody labelled
     late: int = 120  # windows after which a label is no longer waited for
     slower: float = 1.5  # times the parent's mean latency
-    unnoticed_s: float = 0.05  # a latency below this is never too long
+    unnoticed_s: float = 0.2  # a latency below this is never too long: windows wait as long for a late source
     lost: float = 0.01  # share of samples that the candidate did not judge
     behind: int = 10  # windows that it may still be judging
     kept: int = 86_400  # windows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from types import SimpleNamespace
 
@@ -11,7 +12,9 @@ import pytest
 rclpy = pytest.importorskip("rclpy")
 m = pytest.importorskip("cellwatch_msgs.msg")
 
+from cellwatch_msgs.action import Retrain  # noqa: E402
 from cellwatch_msgs.srv import SubmitLabel  # noqa: E402
+from rclpy.action import ActionServer  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 
@@ -194,6 +197,37 @@ def test_an_alarm_is_published_and_its_health_warns(made):
     assert node._news["drift"] == text
     node._model(m.ModelState(version="v2", detectors=["L1/XGB"]))
     assert (heard[-1].state, heard[-1].version, node.health()[0]) == (DriftState.CALM, "v2", OK)
+
+
+@pytest.mark.parametrize("made", [{"retrain": True, "learn_windows": 30}], indirect=True)
+def test_a_candidate_is_asked_for_once_enough_has_been_seen(made):
+    node, tester, spin = made
+    goals: list = []
+
+    def execute(handle):
+        goals.append(handle.request)
+        handle.succeed()
+        return Retrain.Result()
+
+    server = ActionServer(tester, Retrain, "retrain_node/retrain", execute)
+    node.core = CellWatch(("f", "g", "h"), DriftSettings(window=10, reference=5, profile=60, block=30))
+    node._model(m.ModelState(version="v1", detectors=["L1/XGB"]))
+    for i in range(1, 131):
+        decision = Screening.SUSPICIOUS if i > 60 else Screening.ALLOW
+        for (_, msg), hear in zip(
+            messages(i, decision), (node._features, node._scores, node._fused), strict=True
+        ):
+            hear(msg)
+        node._submit(SubmitLabel.Request(label="normal", window_id=i), SubmitLabel.Response())
+        if node.core.state == DriftState.DRIFT and node.core.since(61 * S) < 30:
+            assert node.asked_s == -math.inf
+            spin(node.client.server_is_ready)
+    assert node.core.state == DriftState.DRIFT
+    spin(lambda: bool(goals))
+    assert (goals[0].scenario, convert.time_ns(goals[0].since)) == (Retrain.Goal.A, 61 * S)
+    assert "scenario A" in goals[0].reason
+    assert len(goals) == 1
+    server.destroy()
 
 
 def test_an_event_survives_the_wire():

@@ -52,6 +52,7 @@ def test_a_better_candidate_passes(scenario):
         ({"errors": 0.11}, "B", "share of errors rises from 0.1000 to 0.1100"),
         ({"fpr": 0.08}, "A", "made against false alarms: their rate goes from 0.0800 to 0.0800"),
         ({"fnr": 0.2}, "B", "made against misses"),
+        ({"fnr": 0.5}, "A", "more misses: their rate rises from 0.1600 to 0.5000"),
         ({"alarms": 6}, "A", "6 false alarms in 2.00 h, 5 are let pass"),  # Poisson of 2: P(> 5) < 5 %
         ({"size_bytes": 151}, "A", "its size is 1.51 times"),
         ({"answer_s": 0.016}, "A", "its time to answer is 1.60 times"),
