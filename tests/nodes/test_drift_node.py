@@ -102,6 +102,15 @@ def say(tester, spin, node, windows):
         spin(lambda i=i: node.core.watched == i)
 
 
+def tell(node, i):
+    """Window i with its verdicts and label; all is benign, and objected to from the 61st on."""
+    decision = Screening.SUSPICIOUS if i > 60 else Screening.ALLOW
+    taken = node._features, node._scores, node._fused
+    for (_, msg), take in zip(messages(i, decision), taken, strict=True):
+        take(msg)
+    node._submit(SubmitLabel.Request(label="normal", window_id=i), SubmitLabel.Response())
+
+
 def ask(tester, spin, **fields):
     client = tester.create_client(SubmitLabel, "drift_node/submit_label")
     spin(client.service_is_ready)
@@ -181,12 +190,7 @@ def test_an_alarm_is_published_and_its_health_warns(made):
     node.core = CellWatch(("f", "g", "h"), DriftSettings(window=10, reference=5, profile=60, block=30))
     node._model(m.ModelState(version="v1", detectors=["L1/XGB"]))
     for i in range(1, 101):
-        decision = Screening.SUSPICIOUS if i > 60 else Screening.ALLOW
-        for (_, msg), hear in zip(
-            messages(i, decision), (node._features, node._scores, node._fused), strict=True
-        ):
-            hear(msg)
-        node._submit(SubmitLabel.Request(label="normal", window_id=i), SubmitLabel.Response())
+        tell(node, i)
     assert [e.state for e in heard].count(DriftState.CALM) > 1
     alarm = next(e for e in heard if e.state == DriftState.DRIFT)
     assert (alarm.scenario, alarm.since_ns) == ("A", 61 * S)
@@ -213,12 +217,7 @@ def test_a_candidate_is_asked_for_once_enough_has_been_seen(made):
     node.core = CellWatch(("f", "g", "h"), DriftSettings(window=10, reference=5, profile=60, block=30))
     node._model(m.ModelState(version="v1", detectors=["L1/XGB"]))
     for i in range(1, 131):
-        decision = Screening.SUSPICIOUS if i > 60 else Screening.ALLOW
-        for (_, msg), hear in zip(
-            messages(i, decision), (node._features, node._scores, node._fused), strict=True
-        ):
-            hear(msg)
-        node._submit(SubmitLabel.Request(label="normal", window_id=i), SubmitLabel.Response())
+        tell(node, i)
         if node.core.state == DriftState.DRIFT and node.core.since(61 * S) < 30:
             assert node.asked_s == -math.inf
             spin(node.client.server_is_ready)
