@@ -84,7 +84,8 @@ class RetrainNode(CellNode):
         p = self.params
         self.work = Path(p.work or ".")
         self.points = json.loads(p.points)
-        self.store = SampleStore(Path(p.store), max_bytes=p.store_mb << 20) if p.store else None
+        self.no_store = ""
+        self.store = self._store() if p.store else None
         self.audit = AuditLog(p.audit_file) if p.audit_file else None
         self.registry = Registry(Path(p.models), Keys(Path(p.keys))) if p.models and p.keys else None
         self.watch = self._watch(self.registry) if self.registry else None
@@ -118,6 +119,16 @@ class RetrainNode(CellNode):
                 m.FusedVerdictArray, "verdicts/displaced", lambda msg: watch.displaced(convert.fused(msg))
             )
 
+    def _store(self) -> SampleStore | None:
+        """None, and why, where it cannot be used: the cell goes on without."""
+        p = self.params
+        try:
+            return SampleStore(Path(p.store), max_bytes=p.store_mb << 20)
+        except OSError as error:
+            self.no_store = f"nothing is kept to learn from: {p.store}: {error.strerror or error}"
+            self.news("store", self.no_store)
+            return None
+
     def _watch(self, registry: Registry) -> CandidateWatch:
         p = self.params
         shadow = ShadowProcess(self.get_namespace(), json.loads(p.judges), self.work)
@@ -140,14 +151,14 @@ class RetrainNode(CellNode):
             self.watch.close()
 
     def release(self) -> None:
-        if not hasattr(self, "server"):
-            return
-        self.server.destroy()
-        self.destroy_service(self.service)
-        for part in (self.store, self.audit):
-            if part is not None:
-                part.close()
-        del self.server
+        for part in ("store", "audit"):
+            if getattr(self, part, None) is not None:
+                getattr(self, part).close()
+                setattr(self, part, None)
+        if hasattr(self, "server"):
+            self.server.destroy()
+            self.destroy_service(self.service)
+            del self.server
 
     # What is heard --------------------------------------------------------------
     def _window(self, data: bytes) -> None:
@@ -276,6 +287,8 @@ class RetrainNode(CellNode):
 
     def _propose(self, goal, said: dict[str, Any]) -> str:
         """Put the new version into shadow, or say why not."""
+        if goal.is_cancel_requested:
+            return "cancelled: the version is kept, and not put into shadow"
         if not said["passed"]:
             return "; ".join(said["why"])
         p = self.params
@@ -336,8 +349,9 @@ class RetrainNode(CellNode):
             "candidates": self.made,
             "failed": self.failed,
         }
-        if store is not None and store.warning:
-            return WARN, store.warning, counters
+        bad = store.warning if store is not None else self.no_store
+        if bad:
+            return WARN, bad, counters
         if watch is not None and watch.trouble:
             return WARN, watch.trouble, counters
         if self.worker is not None:

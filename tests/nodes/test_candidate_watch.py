@@ -13,7 +13,7 @@ from cellwatch.models.drift.promotion_gate import GateSettings  # noqa: E402
 from cellwatch.models.registry.candidate_file import CandidateFile  # noqa: E402
 from cellwatch.models.registry.registry import Registry  # noqa: E402
 from cellwatch.models.types import FusedVerdict, FusedWindow, Screening, SettledLabels, Stage  # noqa: E402
-from cellwatch.nodes.candidate_watch import CandidateWatch  # noqa: E402
+from cellwatch.nodes.candidate_watch import SILENT, CandidateWatch  # noqa: E402
 
 S = 1_000_000_000
 DEVICES = ("A", "B", "C", "D")
@@ -41,6 +41,13 @@ class Beside:
 
     def last_words(self):
         return "no memory"
+
+
+def fused(i, objected=()):
+    verdicts = tuple(
+        FusedVerdict(d, Screening.BLOCK if d in objected else Screening.ALLOW, 0.1, 0.5) for d in DEVICES
+    )
+    return FusedWindow(i, i * S, i * S, verdicts)
 
 
 class Cell:
@@ -75,11 +82,7 @@ class Cell:
         for _ in range(count):
             self.window += 1
             for hear, objected in ((self.watch.served, served), (self.watch.beside, beside)):
-                verdicts = tuple(
-                    FusedVerdict(d, Screening.BLOCK if d in objected else Screening.ALLOW, 0.1, 0.5)
-                    for d in DEVICES
-                )
-                hear(FusedWindow(self.window, self.window * S, self.window * S, verdicts), 0.01)
+                hear(fused(self.window, objected), 0.01)
         if labels:
             ids = np.repeat(np.arange(self.window - count + 1, self.window + 1), len(DEVICES))
             each = np.tile(np.arange(len(DEVICES)), count)
@@ -176,16 +179,89 @@ def test_a_process_that_dies_is_started_again_but_not_for_ever(made):
         cell.beside.die()
         cell.step()
     assert cell.beside.starts == [cell.new] * 3
-    assert cell.watch.trouble == f"version {cell.new} cannot judge beside: no memory"
-    assert cell.watch.busy  # it is for an operator to decide
+    cell.step()
+    assert cell.state.stage == Stage.REJECTED
+    assert cell.state.reason == f"version {cell.new} cannot judge beside: no memory"
 
 
-def test_moves_that_cannot_be_and_a_damaged_file(made):
+def test_deaths_are_forgotten_after_a_while(made):
+    cell = made()
+    cell.step()
+    for _ in range(5):
+        cell.step(601)
+        cell.beside.die()
+        cell.step()
+    assert cell.beside.starts == [cell.new] * 6
+    assert cell.state.stage == Stage.SHADOW
+
+
+@pytest.mark.parametrize("promote", [True, False])
+def test_a_parent_that_cannot_judge_beside_ends_the_probation(made, promote):
+    cell = made(promote=promote)
+    cell.step()
+    for _ in range(2):
+        cell.watch.served(fused(1), 0.01)
+        cell.watch.move("promote", cell.now, "anna")
+        cell.step()
+    assert (cell.state.stage, cell.registry.current) == (Stage.ACTIVE, cell.new)
+    for _ in range(5):
+        cell.beside.die()
+        cell.step()
+    cell.step()
+    if promote:
+        assert (cell.state.stage, cell.registry.current) == (Stage.ROLLED_BACK, cell.old)
+    else:  # who promoted it by hand decides
+        assert "promote, reject or roll it back" in cell.watch.trouble
+        assert cell.registry.current == cell.new
+
+
+def test_a_candidate_that_says_nothing_is_sent_away(made):
+    cell = made()
+    cell.step()
+    for i in range(1, SILENT + 1):
+        cell.watch.served(fused(i), 0.01)
+    cell.step()
+    assert cell.state.stage == Stage.SHADOW
+    cell.watch.served(fused(SILENT + 1), 0.01)
+    cell.step()
+    cell.step()
+    assert cell.state.stage == Stage.REJECTED
+    assert cell.state.reason == "601 windows without a word of the version that judges beside"
+
+
+def test_a_version_that_the_cell_does_not_take_is_taken_out(made):
+    cell = made()
+    cell.step()
+    cell.watch.served(fused(1), 0.01)
+    for _ in range(2):
+        cell.watch.move("promote", cell.now, "anna")
+        cell.step()
+    for i in range(SILENT + 1):
+        cell.watch.served(fused(i), 0.01)
+    for _ in range(2):
+        cell.now += 6 * S
+        cell.watch.model(cell.old)  # the ensemble has refused it
+        cell.watch.step(cell.now)
+    assert (cell.state.stage, cell.registry.current) == (Stage.ROLLED_BACK, cell.old)
+    assert cell.state.reason == f"the cell serves {cell.old}, not {cell.new}"
+
+
+def test_moves_that_cannot_be(made):
     cell = made()
     with pytest.raises(ValueError, match="not in service"):
         cell.watch.move("roll_back", cell.now, "")
+
+
+def test_a_damaged_file_means_that_there_is_no_candidate(made):
+    cell = made()
+    cell.step()
+    cell.windows(25)
+    cell.step()
+    cell.step()
+    assert cell.state.stage == Stage.CANARY
     (cell.registry.folder / "candidate.json").write_text("{")
     cell.step()
+    assert (cell.state.stage, cell.watch.busy, cell.beside.running) == (Stage.NONE, False, False)
     assert "candidate" in cell.watch.trouble
 
 

@@ -27,7 +27,7 @@ from cellwatch.nodes.drivers.audit_log import read as read_audit  # noqa: E402
 from cellwatch.nodes.drivers.sample_store import read as read_samples  # noqa: E402
 from cellwatch.nodes.retrain_node import RetrainNode  # noqa: E402
 from cellwatch.nodes.ros import convert, qos  # noqa: E402
-from cellwatch.nodes.ros.node import OK  # noqa: E402
+from cellwatch.nodes.ros.node import OK, WARN  # noqa: E402
 
 S = 1_000_000_000
 
@@ -172,3 +172,29 @@ def test_a_candidate_is_said_and_moved(made, manifest, files):
     assert heard[-1].reason == "anna: not today"
     assert ("candidate reject", "anna") in audit(node)
     assert registry.current == old
+
+
+def test_a_cell_whose_store_cannot_be_used_runs_without_it(made, tmp_path):
+    node = made[0]
+    node.trigger_deactivate()
+    node.trigger_cleanup()
+    (tmp_path / "file").write_text("")
+    node.set_parameters([Parameter("store", value=str(tmp_path / "file"))])
+    node.trigger_configure()
+    node.trigger_activate()
+    level, said, counters = node.health()
+    assert (level, counters["stored"]) == (WARN, 0)
+    assert said.startswith("nothing is kept to learn from")
+
+
+def test_what_could_not_be_configured_gives_the_store_free(made, tmp_path):
+    node = made[0]
+    node.trigger_deactivate()
+    node.trigger_cleanup()
+    audit = node.get_parameter("audit_file").value
+    node.set_parameters([Parameter("audit_file", value=str(tmp_path))])
+    node.trigger_configure()  # a folder is no audit log
+    node.set_parameters([Parameter("audit_file", value=audit)])
+    node.trigger_configure()
+    node.trigger_activate()
+    assert node.health()[0] == OK
