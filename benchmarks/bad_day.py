@@ -126,6 +126,7 @@ def run(part: str, rate: float, cache: Path, console: Console) -> dict[str, Any]
         day.rest()
         meanwhile()
         alarms = day.counters()["alarms"]
+        said = (day.run_folder / "retrain_node.log").read_text().splitlines()
     return {
         "part": part,
         "windows": windows,
@@ -133,6 +134,7 @@ def run(part: str, rate: float, cache: Path, console: Console) -> dict[str, Any]
         "change": at,
         "alarms": alarms,
         "stages": seen,
+        "said": [line.partition("]: ")[2] for line in said if "retrain_node]" in line],
         "lost": int(np.isnan(play.latency_s).sum()),
         "latency_p99_s": p99(play.latency_s, training),
         "versions": [v.version for v in registry.versions()]
@@ -200,6 +202,7 @@ def table(found: list[dict[str, Any]]) -> str:
     lines += ["", "| day | window | |", "|---|---|---|"]
     for day in found:
         lines += [f"| {day['part']} | {k:,} | {news} |" for k, news in day["stages"]]
+        lines += [f"| {day['part']} | | {line} |" for line in day["said"]]
     lines += ["", "| day | p99 of window to verdict, ms | |", "|---|---|---|"]
     for day in found:
         lines += [f"| {day['part']} | {name} | {1e3 * v:.0f} |" for name, v in day["latency_p99_s"].items()]

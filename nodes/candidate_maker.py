@@ -18,6 +18,7 @@ from cellwatch.models.drift.live_rows import LiveRows, live_rows, parted
 from cellwatch.models.fusion.fit import FusionFit
 from cellwatch.models.registry.bundle import Bundle, read
 from cellwatch.models.registry.keys import Keys
+from cellwatch.models.registry.manifest import Manifest
 from cellwatch.models.registry.model_set import graphs_of
 from cellwatch.models.registry.registry import Registry
 from cellwatch.models.rules.profile import Profile
@@ -135,6 +136,8 @@ class CandidateMaker:
         if not self.registry.current:
             self.registry.promote(self.registry.add(self.parent.manifest, self.parent.files))
         version = self.registry.add(replace(made.bundle.manifest, lineage=lineage), made.bundle.files)
+        if made.why:  # one of those is enough
+            self.registry.drop(_failed, but=version)
         return {
             "version": version,
             "parent": self.parent.version,
@@ -305,6 +308,12 @@ class CandidateMaker:
         )  # fmt: skip
         self.say("judging", len(windows), len(windows), figures.loss, about)
         return figures
+
+
+def _failed(manifest: Manifest) -> bool:
+    """It did not pass the gate of those held out."""
+    judged = manifest.lineage.get("held_out")
+    return isinstance(judged, dict) and bool(judged.get("against"))
 
 
 def _counts(rows: LiveRows) -> dict[str, int]:

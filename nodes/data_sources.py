@@ -60,6 +60,8 @@ def open_data(
     Raises DataError; its text says `data absent` where files are not there.
     """
     root = data_root()
+    if device and (spec.startswith("sim:") or spec in NAMES):
+        raise DataError(f"{spec}: --device names a column of a table; this data knows its devices")
     if spec.startswith("sim:"):
         return [simulated(spec.removeprefix("sim:"), cache, told, test_seed)]
     if test_seed:

@@ -45,6 +45,7 @@ BENIGN = ("benign", "normal")
 ATTACKS = ("attack", *CATEGORIES)
 MOST_LABELS = 100_000  # in one request
 TRUTH_S = 10.0  # the plant has told of an incident by then
+DAY_S = 86_400.0  # between two candidates that are asked for, at most
 L1 = "L1/"  # of a detector's name in ModelState
 
 
@@ -63,7 +64,11 @@ class Params:
         high=10_000_000,
     )
     again_s: float = param(
-        600.0, "after a candidate that came to nothing, ask again", unit="s", low=1.0, high=604800.0
+        600.0,
+        "after a candidate that came to nothing, ask again; twice as long each time, up to a day",
+        unit="s",
+        low=1.0,
+        high=604800.0,
     )
 
 
@@ -83,7 +88,8 @@ class DriftNode(CellNode):
         self.pub = self.publisher(DriftEvent, "drift")
         self.settled = self.publisher(SettledLabels, "labels/settled")
         self.client = ActionClient(self, Retrain, "retrain_node/retrain") if p.retrain else None
-        self.asked_s = -math.inf
+        self.asked_s, self.wait_s = -math.inf, 0.0
+        self.serving = ""
         self.service = self.create_service(SubmitLabel, "~/submit_label", self._submit)
         self.subscribe(ModelState, "model_state", self._model)
         self.subscribe(FeatureWindow, "features", self._features)
@@ -104,6 +110,8 @@ class DriftNode(CellNode):
 
     # What is heard --------------------------------------------------------------
     def _model(self, msg: ModelState) -> None:
+        if msg.version and msg.version != self.serving:
+            self.serving, self.wait_s = msg.version, 0.0
         self.core.model(msg.version, [d.removeprefix(L1) for d in msg.detectors if d.startswith(L1)])
         self._tell()
 
@@ -146,21 +154,22 @@ class DriftNode(CellNode):
 
     def _take(self, request, response) -> None:
         """ValueError for a request that cannot be."""
-        kind = request.label.partition("/")[0]
-        if kind not in (*BENIGN, *ATTACKS):
+        kind, slash, name = request.label.partition("/")
+        if kind not in (*BENIGN, *ATTACKS) or (slash and not (kind in CATEGORIES and name)):
             raise ValueError(
                 f"label {request.label!r}: use {', '.join((BENIGN[0], *ATTACKS))}, or CATEGORY/TYPE"
             )
         if not self.active:
             raise ValueError("the node is not active")
         devices = list(dict.fromkeys(request.devices)) or list(self.core.devices)
-        asked = 1
+        asked, early = 1, False
         windows = np.array([request.window_id], np.int64)
         if not request.window_id:
             start_ns, end_ns = convert.time_ns(request.start), convert.time_ns(request.end)
             if not start_ns < end_ns:
                 raise ValueError("give a window, or a stretch of time that ends after its start")
             windows, asked = self.core.labels.within(start_ns, end_ns)
+            early = start_ns < self.core.labels.first_ns
         if len(windows) * len(devices) > MOST_LABELS:
             raise ValueError(f"{len(windows) * len(devices)} labels: at most {MOST_LABELS} in one request")
         found = self.core.label(windows, devices, BENIGN[0] if kind in BENIGN else request.label)
@@ -172,7 +181,9 @@ class DriftNode(CellNode):
             (found.held_back, "held back: they contradict other labels, or stand beside those that do"),
             (found.expired + missed, "of windows or devices that are unknown, not judged, or no longer kept"),
         )
-        response.error_msg = "; ".join(f"{count} {text}" for count, text in parts if count)
+        texts = [f"{count} {text}" for count, text in parts if count]
+        texts += ["the stretch begins before the watch began"] * early
+        response.error_msg = "; ".join(texts)
 
     # What is said ---------------------------------------------------------------
     def _tell(self) -> None:
@@ -190,14 +201,15 @@ class DriftNode(CellNode):
         if self.client is None or self.core.state != DriftState.DRIFT:
             return
         event = self.core.event(0)
-        if not event.scenario or time.monotonic() - self.asked_s < self.params.again_s:
+        if not event.scenario or time.monotonic() - self.asked_s < self.wait_s:
             return
         if self.core.since(event.since_ns) < self.params.learn_windows:
             return
         if not self.client.server_is_ready():
             self.news("retrain", "nobody retrains: retrain_node is not there")
             return
-        self.asked_s = time.monotonic()
+        self.asked_s, again_s = time.monotonic(), self.params.again_s
+        self.wait_s = max(again_s, min(2 * self.wait_s, DAY_S))
         goal = Retrain.Goal(
             scenario=Retrain.Goal.A if event.scenario == "A" else Retrain.Goal.B,
             since=convert.time_msg(event.since_ns),

@@ -89,7 +89,9 @@ def read(folder: Path, since_ns: int | None = None) -> DriftRecord:
     times = [point.time_ns for point in chain.from_iterable(points.values())]
     first_ns, last_ns = min(times, default=0), max(times, default=0)
     drift, candidate = points["drift"], points["candidate"]
-    service = list(_in_service(points["models"] or drift))
+    before = None if since_ns is None else _serving(store, since_ns)
+    service = list(_in_service(points["models"] or drift, before))
+    served = service if before is None else [(first_ns, before), *service]
     states = _spans([(p.time_ns, _state(p), _text(p, "scenario")) for p in drift], last_ns)
     stages = _spans(
         [(p.time_ns, Stage(_number(p, "stage")).name, _text(p, "version")) for p in candidate], last_ns
@@ -103,7 +105,7 @@ def read(folder: Path, since_ns: int | None = None) -> DriftRecord:
         first_ns,
         last_ns,
         tuple(sorted(events, key=lambda event: event.at_ns)),
-        tuple(_spans([(at, version, "") for at, version in service], last_ns)),
+        tuple(_spans([(at, version, "") for at, version in served], last_ns)),
         tuple(span for span in states if span.what != DriftState.CALM.name),
         tuple(dict.fromkeys(at for p in drift if (at := _number(p, "since_ns")) >= first_ns)),
         tuple(span for span in stages if span.what in UNDER_WAY),
@@ -117,9 +119,17 @@ def _points(store: Store, measurement: str, since_ns: int | None) -> list[Point]
     return sorted(last.values(), key=lambda point: point.time_ns)
 
 
-def _in_service(points: Iterable[Point]) -> Iterator[tuple[int, str]]:
-    """When which version came into service; replicas that follow are passed over."""
-    now = None
+def _serving(store: Store, before_ns: int) -> str | None:
+    """The version in service just before a time, None if nothing tells of it."""
+    for name in ("models", "drift"):
+        last = max(store.points(name, None, before_ns), key=lambda p: p.time_ns, default=None)
+        if last is not None:
+            return _text(last, "version")
+    return None
+
+
+def _in_service(points: Iterable[Point], now: str | None) -> Iterator[tuple[int, str]]:
+    """When which version came into service after `now`; replicas that follow are passed over."""
     for point in points:
         version = _text(point, "version")
         if version != now:

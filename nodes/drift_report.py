@@ -32,7 +32,7 @@ def report(
         folder = _folder(cell, run)
         found = read(folder)
         if hours is not None:
-            found = read(folder, found.last_ns - round(hours * 3.6e12))
+            found = read(folder, found.last_ns - _ns(hours))
         if picture is not None:
             from cellwatch.nodes.drift_picture import draw
 
@@ -45,6 +45,13 @@ def report(
         _print(out, found, folder)
         if picture is not None:
             out.print(f"picture: {picture}", highlight=False, markup=False)
+
+
+def _ns(hours: float) -> int:
+    """ValueError if it is not finite."""
+    if not math.isfinite(hours):
+        raise ValueError(f"--hours {hours:g}: a number of hours; without it the whole record")
+    return round(hours * 3.6e12)
 
 
 def _folder(cell: str, run: Path | None) -> Path:

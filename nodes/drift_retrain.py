@@ -5,11 +5,12 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from cellwatch.nodes.drift_label import moment
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,7 +30,9 @@ def retrain(
         Path, typer.Option(help="Samples of a cell (CELL/samples), or a table of windows with label1.")
     ],
     scenario: Annotated[str, typer.Option(help="A: false alarms. B: misses.")],
-    since: Annotated[str, typer.Option(help="Onset of the drift, such as 2026-03-01T12:00; UTC.")] = "",
+    since: Annotated[
+        str, typer.Option(help="Onset of the drift: 2026-03-01T12:00 (UTC), or 20min ago as 20min.")
+    ] = "",
     where: Annotated[
         str, typer.Option("--registry", help="A site (bench, factory), or the folder of a registry.")
     ] = "bench",
@@ -53,10 +56,11 @@ def retrain(
     shipped = SHIPPED / where
     try:
         order = {
-            "registry": str(folder), "keys": str(home() / "keys"), "store": str(store), "scenario": scenario,
+            "registry": str(folder), "keys": str(home() / "keys"), "store": str(store),
+            "scenario": _scenario(scenario),
             "fallback": str(shipped) if shipped.is_dir() else "", "cache": str(cache or home() / "datasets"),
-            "since_ns": _ns(since), "replay": replay, "label": label, "cores": cores, "seed": seed,
-            "levels": _levels(level), "idle": False,
+            "since_ns": moment(since, time.time_ns(), "--since") if since else 0, "replay": replay,
+            "label": label, "cores": cores, "seed": seed, "levels": _levels(level), "idle": False,
         }  # fmt: skip
         with bar(err) as tick:
             said = _run(order, tick)
@@ -72,23 +76,18 @@ def retrain(
         raise typer.Exit(1)
 
 
+def _scenario(text: str) -> str:
+    """ValueError if it is none."""
+    if text not in ("A", "B"):
+        raise ValueError(f"--scenario {text}: A or B")
+    return text
+
+
 def _levels(text: str) -> list[int]:
     """ValueError if these are no levels."""
     if not {*text.split(",")} <= {"1", "2", "3"}:
         raise ValueError(f"--level {text}: such as 1 or 1,2,3")
     return sorted({int(part) for part in text.split(",")})
-
-
-def _ns(text: str) -> int:
-    """ValueError if it is no time."""
-    if not text:
-        return 0
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        raise ValueError(f"--since {text}: a time such as 2026-03-01T12:00") from None
-    at = at if at.tzinfo else at.replace(tzinfo=UTC)
-    return round(at.timestamp() * 1e9)
 
 
 def _run(order: dict[str, Any], tick: Callable[[str, int, int], None]) -> dict[str, Any]:

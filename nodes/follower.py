@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +13,7 @@ from cellwatch.models.registry.keys import Keys
 from cellwatch.models.registry.registry import Registry
 
 T = TypeVar("T")
+RETRY_S = 5.0  # between attempts where the disk or the machine is in the way
 
 
 class Follower(Generic[T]):
@@ -30,13 +32,15 @@ class Follower(Generic[T]):
         version: str,
         names: tuple[str, ...],
         parse: Callable[[Bundle], T],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.version = self._wanted = version
         self.trouble = ""  # why the version in service was not taken over
         self.taken = 0
         self._places = [Path(p) for p in (models, fallback) if p] if models else []
         self._keys = Keys(Path(keys)) if keys else None
-        self._names, self._parse = names, parse
+        self._names, self._parse, self._clock = names, parse, clock
+        self._failed_s: float | None = None  # when reading failed for a reason that may pass
         self._next: Future[T] | None = None
         self._reader = ThreadPoolExecutor(1)
 
@@ -44,10 +48,15 @@ class Follower(Generic[T]):
         """The version in service, as `ModelState` names it; "" = none."""
         if self._places and version and version != self._wanted:
             self._wanted = version
-            self._next = self._reader.submit(self._load, version)
+            self._read()
 
     def take(self) -> T | None:
-        """What the version brings, once it has been read; None: nothing new."""
+        """What the version brings, once it has been read; None: nothing new.
+
+        What could not be read, as with too many open files, is tried again: a version is named only once.
+        """
+        if self._failed_s is not None and self._clock() - self._failed_s >= RETRY_S:
+            self._read()
         if self._next is None or not self._next.done():
             return None
         done, self._next = self._next, None
@@ -55,6 +64,8 @@ class Follower(Generic[T]):
             found = done.result()
         except (ValueError, OSError) as error:
             self.trouble = f"version {self._wanted} is not taken over: {error}"
+            if isinstance(error, OSError) or isinstance(error.__cause__, OSError):
+                self._failed_s = self._clock()
             return None
         self.version, self.trouble = self._wanted, ""
         self.taken += 1
@@ -63,6 +74,10 @@ class Follower(Generic[T]):
     def close(self) -> None:
         """End the thread."""
         self._reader.shutdown(wait=False, cancel_futures=True)
+
+    def _read(self) -> None:
+        self._failed_s = None
+        self._next = self._reader.submit(self._load, self._wanted)
 
     def _load(self, version: str) -> T:
         places = [Registry(p, self._keys).path(version) for p in self._places if _has(p, version)]

@@ -138,7 +138,10 @@ def release(where: Where = SITE, reason: Reason = "") -> None:
 
 @registry.command()
 def reject(where: Where = SITE, reason: Reason = "") -> None:
-    """Send the candidate away; one that is in service is rolled back instead."""
+    """Send the candidate away, unless it is in service (see rollback); a damaged file of one is removed."""
+    if _said(lambda: _candidates(where).clear_damaged()):
+        _tell("candidate.json was damaged, and is removed: there is no candidate")
+        return
     found = _said(lambda: _candidates(where).reject(time.time_ns(), reason or "by hand"))
     _tell(f"version {found.version} is rejected")
 
@@ -168,7 +171,7 @@ def import_(
     from cellwatch.models.registry.bundle import read
 
     def add() -> str:
-        place = _registry(where)
+        place = _registry(where, new=True)
         bundle = read(folder, place.keys, site=None if "/" in where else where)
         return place.add(bundle.manifest, bundle.files)
 
@@ -192,13 +195,18 @@ def ship(folder: Annotated[Path, typer.Argument(help="A bundle that is to come w
     _tell(f'    "{hashlib.sha256(text).hexdigest()}",  # {folder.name}')
 
 
-def _registry(where: str) -> Registry:
-    """The registry of a site below $CELLWATCH_HOME, or of a folder."""
+def _registry(where: str, *, new: bool = False) -> Registry:
+    """The registry of a site below $CELLWATCH_HOME, or of a folder. ValueError: neither, nor `new`."""
     from cellwatch.models.registry.keys import Keys
     from cellwatch.models.registry.registry import Registry
     from cellwatch.nodes.runner import home
+    from cellwatch.nodes.train_command import SHIPPED
 
-    folder = Path(where) if "/" in where else home() / "models" / where
+    named = "/" not in where
+    folder = home() / "models" / where if named else Path(where)
+    known = named and (SHIPPED / where).is_dir()  # nothing was trained for it here yet
+    if not (new or known or folder.is_dir()):
+        raise ValueError(f"{folder}: not a registry: no such folder")
     return Registry(folder, Keys(home() / "keys"))
 
 

@@ -70,6 +70,8 @@ def _check(seconds: float, picture: Path | None) -> None:
         raise ValueError(f"--seconds {seconds:g}: use more than 0, at most 3600")
     if picture is not None and picture.suffix not in _PICTURES:
         raise ValueError(f"--picture {picture}: use one of {', '.join(sorted(_PICTURES))}")
+    if picture is not None:
+        picture.parent.mkdir(parents=True, exist_ok=True)  # an error comes before the measuring
 
 
 def _print(screen: Console, found: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from cellwatch.models.drift.ring import slots_of
 from cellwatch.models.types import F32, F64, I64, Bool
 
 MOST_NAMES = 1000
+NEVER_NS = 2**63 - 1
 _OPEN, _PENDING, _LEARNT, _DISPUTED = range(4)
 
 
@@ -64,6 +65,7 @@ class Labels:
         self._n, self._settle_ns = windows, settle_ns
         self.names = ["benign"]  # labels seen so far
         self.joined = self.expired = self.held_back = 0  # over all
+        self.first_ns = NEVER_NS  # start of the first window of all, whichever model judged it
         self.begin(0)
 
     def begin(self, devices: int) -> None:
@@ -83,20 +85,23 @@ class Labels:
         """
         if self._seen and window_id <= self._ids[self._last]:
             self.begin(len(probability))
+        self.first_ns = min(self.first_ns, start_ns)
         self._last = at = self._seen % self._n
         self._ids[at], self._start[at], self._end[at] = window_id, start_ns, end_ns
         self._probability[at], self._objected[at], self._state[at] = probability, objected, _OPEN
         self._seen += 1
 
     def within(self, start_ns: int, end_ns: int) -> tuple[I64, int]:
-        """Ids (k,) of the windows that lie within a stretch as a whole, and how many windows it has in all.
+        """Ids (k,) of the windows that lie within a stretch as a whole, and how many it has in all.
 
-        Others were never judged, are no longer kept, or are yet to come.
+        All are those from the first window of all to the last one; of these some were never judged, or are no
+        longer kept.
         """
         used = slice(0, min(self._seen, self._n))
         inside = (self._start[used] >= start_ns) & (self._end[used] <= end_ns)
         found = np.sort(self._ids[used][inside])
         length = int(self._end[self._last] - self._start[self._last])
+        start_ns, end_ns = max(start_ns, self.first_ns), min(end_ns, int(self._end[self._last]))
         whole = end_ns // length + -start_ns // length if length > 0 else 0  # windows stand on a grid
         return found, max(whole, len(found))
 

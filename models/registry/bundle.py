@@ -318,7 +318,7 @@ def check_trust(folder: Path, text: bytes, keys: Keys | None) -> None:
     try:
         trusted = keys is not None and keys.signed(text, signature)
     except (ValueError, OSError) as error:
-        raise BundleError(f"{folder}: its signature cannot be checked: {error}") from None
+        raise BundleError(f"{folder}: its signature cannot be checked: {error}") from error
     if not trusted:
         raise BundleError(f"{folder}: not signed by a key that this machine trusts, or changed since")
 
@@ -342,7 +342,7 @@ class Pack:
         except BundleError:
             raise
         except Exception as error:  # zipfile meets strange bytes with errors of many kinds
-            raise BundleError(f"{self._place}: not a zip file ({error})") from None
+            raise BundleError(f"{self._place}: not a zip file ({error})") from error
 
     def names(self) -> set[str]:
         return set(self._zip.namelist())
@@ -357,7 +357,7 @@ class Pack:
         try:
             return self._zip.read(name)
         except Exception as error:
-            raise BundleError(f"{self._place}: {name}: damaged ({error})") from None
+            raise BundleError(f"{self._place}: {name}: damaged ({error})") from error
 
 
 def file_bytes(folder: Path, name: str) -> bytes:
@@ -368,7 +368,7 @@ def file_bytes(folder: Path, name: str) -> bytes:
     except FileNotFoundError:
         raise BundleError(f"{path}: missing") from None
     except OSError as error:
-        raise BundleError(f"{path}: cannot be read: {error.strerror}") from None
+        raise BundleError(f"{path}: cannot be read: {error.strerror}") from error
     with os.fdopen(file, "rb") as source:
         status = os.fstat(file)
         if not stat.S_ISREG(status.st_mode):

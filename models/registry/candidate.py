@@ -113,11 +113,20 @@ class Candidate:
             if raw.pop("format") != FORMAT:
                 raise ValueError("of another format")
             stage = Stage[raw.pop("stage")]
-            devices = tuple(str(d) for d in raw.pop("devices"))
-            found = cls(**raw, stage=stage, devices=devices)
-            strange = [n for n in ("version", "parent") if not isinstance(getattr(found, n), str)]
-            if strange or not found.version.isalnum() or not isinstance(found.since_ns, int):
-                raise ValueError(f"{', '.join(strange) or 'version or since_ns'} cannot be")
+            devices = raw.pop("devices")
+            found = cls(**raw, stage=stage, devices=tuple(devices))
+            sound = {
+                "version": isinstance(found.version, str) and found.version.isalnum(),
+                "parent": isinstance(found.parent, str),
+                "held": isinstance(found.held, bool),
+                "devices": isinstance(devices, list) and all(isinstance(d, str) for d in devices),
+                "since_ns": type(found.since_ns) is int and 0 <= found.since_ns < 2**63,
+                "scenario": found.scenario in ("", "A", "B"),
+                "reason": isinstance(found.reason, str),
+                "figures": isinstance(found.figures, dict),
+            }
+            if strange := [name for name, good in sound.items() if not good]:
+                raise ValueError(f"{', '.join(strange)} cannot be")
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"not a candidate ({error!r})") from None
         return found

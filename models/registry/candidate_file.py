@@ -114,6 +114,21 @@ class CandidateFile:
         """Before it is in service."""
         return self._move(now_ns, lambda c: c.reject(now_ns, reason))
 
+    def clear_damaged(self) -> bool:
+        """Remove the file if what it says is no candidate; False: it was sound, or there is none."""
+        path = self.registry.folder / CANDIDATE
+        if not path.exists():
+            return False
+        with self._locked():
+            try:
+                candidate_in(self.registry.folder)
+            except BundleError as error:
+                if isinstance(error.__cause__, OSError):  # unread, which says nothing of what it holds
+                    raise
+                path.unlink()
+                return True
+        return False
+
     def roll_back(self, now_ns: int, reason: str = "") -> Candidate:
         """Its parent is served again."""
 

@@ -13,7 +13,7 @@ import fcntl
 import json
 import os
 import shutil
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -158,12 +158,32 @@ class Registry:
             gone = [v for v in self._versions() if v not in wanted] if current else []
             if current:
                 self._point(current, previous)
-            place = self.folder / "versions"
-            for version in gone:
-                (place / version).rename(place / f".gone-{version}")
-            for rest in place.glob(".*"):  # also what a crash left behind
-                shutil.rmtree(rest)
+            self._remove(gone)
         return gone
+
+    def drop(self, unwanted: Callable[[Manifest], bool], *, but: str) -> list[str]:
+        """Remove what is `unwanted`, but not `but`, what is or was served, and a candidate on its way.
+
+        Returns what went; a damaged one stays, to be seen in the list.
+        """
+        with self._locked():
+            current, previous = self._pointer()
+            wanted = {current, *previous, but} | _on_its_way(self.folder)
+            gone = []
+            for version in self._versions():
+                if version not in wanted:
+                    with suppress(BundleError):
+                        if unwanted(read(self.path(version), self.keys, only=()).manifest):
+                            gone.append(version)
+            self._remove(gone)
+        return gone
+
+    def _remove(self, gone: list[str]) -> None:
+        place = self.folder / "versions"
+        for version in gone:
+            (place / version).rename(place / f".gone-{version}")
+        for rest in place.glob(".*"):  # also what a crash left behind
+            shutil.rmtree(rest)
 
     def _is_sound(self, version: str) -> bool:
         try:
@@ -208,7 +228,7 @@ def candidate_in(folder: Path) -> Candidate | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise BundleError(f"{path}: cannot be read ({error}): no candidate") from None
+        raise BundleError(f"{path}: cannot be read ({error}): no candidate") from error
 
 
 def _on_its_way(folder: Path) -> set[str]:

@@ -65,3 +65,5 @@ def test_the_benign_hour_is_a_test_and_nothing_to_train_on(data_dir, tmp_path):
 def test_a_test_seed_is_for_simulated_sites(tmp_path):
     with pytest.raises(DataError, match="--test-seed"):
         open_data("nsl_kdd", tmp_path, test_seed=1)
+    with pytest.raises(DataError, match="nsl_kdd: --device names a column of a table"):
+        open_data("nsl_kdd", tmp_path, device="d")

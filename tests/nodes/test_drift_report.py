@@ -160,7 +160,9 @@ def test_only_the_last_hours(record):
     done = told("--run", record, "--hours", 0.05, "--json")  # 180 s before the last point
     said = json.loads(done.stdout)
     assert said["first_ns"] == T0 + 480 * S
-    assert [v["version"] for v in said["versions"]] == ["v2"]
+    assert [v["version"] for v in said["versions"]] == ["v1", "v2"]  # v1 from before
+    assert said["versions"][0]["since_ns"] == T0 + 480 * S
+    assert [e["version"] for e in said["events"] if e["kind"] == "models"] == ["v2"]
 
 
 def test_json_and_the_table(record):
@@ -207,6 +209,7 @@ def test_nothing_there(tmp_path):
     ("args", "message"),
     [
         (("--run", "nowhere"), "no record in nowhere"),
+        (("--cell", "mine", "--hours", "inf"), "--hours inf"),
         (("--cell", "other"), "cells with a record here: mine"),
     ],
 )

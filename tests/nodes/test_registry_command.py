@@ -99,6 +99,19 @@ def test_the_candidate_is_shown_held_and_sent_away(place):
     assert (code, f"candidate {b} was rejected" in err) == (2, True)
 
 
+def test_a_site_without_versions_yet_is_none_the_worse(place):
+    assert call("list", "--json")[:2] == (0, "[]\n")
+    assert call("candidate")[1].strip() == "there is no candidate"
+
+
+def test_a_damaged_candidate_is_sent_away(place):
+    place.promote(place.add(MANIFEST, FILES))
+    (place.folder / "candidate.json").write_text("{")
+    assert call("candidate")[0] == 2
+    assert call("reject")[:2] == (0, "candidate.json was damaged, and is removed: there is no candidate\n")
+    assert call("candidate")[1].strip() == "there is no candidate"
+
+
 def test_promoting_the_candidate_by_hand_is_seen(place):
     a, b = (place.add(replace(MANIFEST, lineage={"seed": i}), FILES) for i in (1, 2))
     place.promote(a)
@@ -148,7 +161,10 @@ def test_the_shipped_line_is_what_a_release_needs(place, tmp_path, monkeypatch):
         (["ship", "nowhere"], "No such file"),
         (["import", "nowhere"], "missing"),
         (["hold"], "there is no candidate"),
-        (["reject", "--registry", "bnech"], "there is no candidate"),
+        (["reject"], "there is no candidate"),
+        (["reject", "--registry", "bnech"], "no such folder"),
+        (["list", "--registry", "facotry"], "facotry: not a registry: no such folder"),
+        (["candidate", "--registry", "/nonexist/x"], "/nonexist/x: not a registry: no such folder"),
     ],
 )
 def test_mistakes_are_one_line(place, args, words):

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import time
+from dataclasses import replace
 
 import numpy as np
 import psutil
@@ -236,9 +237,15 @@ def test_the_next_candidate_learns_again_what_the_last_one_learnt(site):
 
 
 def test_a_candidate_that_does_not_pass_its_gate_is_kept_and_says_why(site):
+    parent = registry_of(site).load()
+    failed = replace(parent.manifest, lineage={"held_out": {"against": ["too slow"]}})
+    earlier = registry_of(site).add(failed, parent.files)
     one = maker(site, "B", GateSettings(factor=0.5))
     said = one.keep(one.make())
     assert not said["passed"]
+    known = {v.version for v in registry_of(site).versions()}
+    assert {parent.version, said["version"]} <= known  # of those that failed, the last one
+    assert earlier not in known
     assert any("its size is" in why for why in said["why"])
     lineage = registry_of(site).load(said["version"]).manifest.lineage
     assert lineage["held_out"]["against"] == said["why"]
@@ -370,7 +377,7 @@ def test_the_command_makes_a_candidate(site, monkeypatch):
     [
         (("--scenario", "A", "--since", "soon"), "--since soon"),
         (("--scenario", "A", "--level", "4"), "--level 4"),
-        (("--scenario", "C"), "A or B"),
+        (("--scenario", "C"), "--scenario C: A or B"),
     ],
 )
 def test_the_command_says_what_it_cannot_do(site, more, said):

@@ -47,6 +47,7 @@ def session(name="one", w=6, devices=("A", "B"), hit=()):
         (["--data", "sim:bench", "--rates", "fast"], ["--rates fast", "commas"]),
         (["--data", "sim:bench", "--seconds", "0"], ["--seconds 0"]),
         (["--data", "sim:bench", "--picture", "x.doc"], ["x.doc", ".svg"]),
+        (["--data", "sim:bench", "--picture", "/dev/null/x.svg"], ["/dev/null"]),
     ],
 )
 def test_mistakes_are_named_in_one_line(args, words):

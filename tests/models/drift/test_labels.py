@@ -102,11 +102,12 @@ def test_windows_within_a_stretch():
     labels = kept(windows=3)  # 3, 4, 5
     for start, end, found, asked in (
         (1.5, 4.0, [3, 4], 2),  # 2 to 4 s: the window of 1.5 s lies in it in part
-        (0.0, 9.0, [3, 4, 5], 9),
+        (-1e9, 9.0, [3, 4, 5], 5),  # no more than there were: 1 to 5
         (2.5, 2.9, [], 0),
     ):
         ids, whole = labels.within(round(start * S), round(end * S))
         assert (ids.tolist(), whole) == (found, asked)
+    assert labels.first_ns == 0
     assert Labels(3, 0).within(0, S)[1] == 0  # no window yet
 
 

@@ -85,6 +85,12 @@ def test_text_and_back(candidate):
 @pytest.mark.parametrize(
     "text",
     ["", "[]", "{}", '{"format": 1}', SHADOW.to_json().replace("SHADOW", "SHADE"),
+     SHADOW.to_json().replace('"since_ns": 1', '"since_ns": 1e28'),
+     SHADOW.to_json().replace('"since_ns": 1', f'"since_ns": {2**63}'),
+     SHADOW.to_json().replace('"A"', '"C"'), SHADOW.to_json().replace('"held": false', '"held": 0'),
+     SHADOW.to_json().replace('"devices": []', '"devices": [1]'),
+     SHADOW.to_json().replace('"devices": []', '"devices": "PLC1"'),
+     SHADOW.to_json().replace('"false alarms"', "null"),
      SHADOW.to_json().replace('"b1"', '"../b"'), SHADOW.to_json().replace('"format": 1', '"format": 9')],
 )  # fmt: skip
 def test_another_text_is_no_candidate(text):

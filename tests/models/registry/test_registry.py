@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from cellwatch.models.registry.bundle import BundleError, read, write
+from cellwatch.models.registry.candidate_file import CandidateFile
 from cellwatch.models.registry.keys import Keys
 from cellwatch.models.registry.model_set import open_set
 from cellwatch.models.registry.registry import POINTER, Registry
@@ -117,6 +118,16 @@ def test_what_cannot_be_loaded_is_not_promoted(registry, three):
     for name in ("nothing", "../r", "", "."):
         with pytest.raises(BundleError, match="no version"):
             registry.path(name)
+
+
+def test_what_is_unwanted_is_dropped_unless_it_was_served_or_is_a_candidate(registry, manifest, files):
+    versions = [registry.add(replace(manifest, lineage={"seed": i}), files) for i in range(6)]
+    for version in versions[:2]:
+        registry.promote(version)
+    CandidateFile(registry).propose(versions[2], registry.load(), 0)
+    (registry.path(versions[5]) / "manifest.json").write_text("{")
+    assert registry.drop(lambda m: m.lineage["seed"] != 9, but=versions[3]) == [versions[4]]
+    assert sorted(v.version for v in registry.versions()) == sorted(set(versions) - {versions[4]})
 
 
 def test_gc_keeps_what_is_served_and_what_was(registry, three):
