@@ -2,18 +2,21 @@
 
 Candidate and parent judge each window of each device, one of them beside the other. Only samples on which
 they differ can tell them apart (McNemar 1947). Windows of a device in a row in which they differ in the same
-way are one such pair: they follow each other too closely to be several. The tests may be looked at at any
-time, see `anytime`.
+way are one such pair: they follow each other too closely to be several; a long stretch counts again every
+`GateSettings.again` windows. The tests may be looked at at any time, see `anytime`. None passes before the
+sums are looked at too: few long differences may be more mistakes than many short ones.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
 
 from cellwatch.models.drift.anytime import above_rate, more_often
+from cellwatch.models.drift.attribution import rise
 from cellwatch.models.drift.ring import slots_of
 from cellwatch.models.types import I64, U8, Bool, FusedWindow, Screening, SettledLabels, Stage, StageFigures
 
@@ -21,7 +24,7 @@ BENIGN = ("benign", "normal")
 CATCH_UP = 30  # windows for which one that has just been started may be behind
 SET_BACK = 64  # windows: an id that is older says that the clock was set back
 ORDERS = 256  # of devices that are remembered: fusion names the gravest first
-_ALLOW = int(Screening.ALLOW)
+_ALLOW, _BLOCK = int(Screening.ALLOW), int(Screening.BLOCK)
 _NONE, _BENIGN, _ATTACK = range(3)  # labels
 
 
@@ -35,11 +38,15 @@ class GateSettings:
     probation_windows: int = 3_600  # in place of `windows` once it is in service
     alpha: float = 0.01  # of each test, over the whole stage
     doubt: float = 3.0  # evidence of being worse with which none passes yet; 1 / alpha: it fails
+    again: int = 60  # windows in which a difference stays and counts once more
+    tolerance: float = 0.002  # share of labelled samples on which it may be worse and still pass
+    device_labelled: int = 100  # labelled samples from which a device is looked at by itself
+    device_tolerance: float = 0.05  # share of these
     false_alarms_per_hour: float = 1.0  # of the cell: alarms of the candidate alone that nobody labelled
     late: int = 120  # windows after which a label is no longer waited for
     slower: float = 1.5  # times the parent's mean latency
     unnoticed_s: float = 0.2  # a latency below this is never too long: windows wait as long for a late source
-    lost: float = 0.01  # share of samples that the candidate did not judge
+    lost: float = 0.01  # share of samples that the candidate did not judge, in CANARY: not in time
     behind: int = 10  # windows that it may still be judging
     kept: int = 86_400  # windows
 
@@ -51,6 +58,14 @@ class Judgement(NamedTuple):
     why: str
 
 
+class _Wrong(NamedTuple):
+    """One way to be wrong (windows, devices)."""
+
+    mine: Bool  # the candidate is
+    theirs: Bool  # its parent is
+    of: Bool  # samples on which one can be
+
+
 class PromotionGate:
     """The gate of one stage. The devices are those of the first window; others come and go."""
 
@@ -59,6 +74,7 @@ class PromotionGate:
         self.stage, self.settings = stage, settings or GateSettings()
         self._window_s = window_s
         self._behind = 0  # windows that were said too late before the stage began
+        self.served_since_beside = 0  # windows without a word of the one beside; first: since the making
         self._begin(())
 
     def _begin(self, devices: tuple[str, ...]) -> None:
@@ -69,11 +85,13 @@ class PromotionGate:
         self._ids, self._seen, self._last = np.zeros(self.settings.kept, np.int64), 0, -1
         self._served, self._beside = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)  # Screening
         self._label = np.zeros(shape, np.uint8)
+        self._in_time = np.zeros(self.settings.kept, np.uint8)  # 1: the canary decided
         self._latency = {"served": (0.0, 0), "beside": (0.0, 0)}  # sum in s, windows
 
     # What is heard -----------------------------------------------------------
     def beside(self, window: FusedWindow, latency_s: float) -> None:
         """What the one that judges beside says; the stage begins with its first window that is in time."""
+        self.served_since_beside = 0
         if not self.devices:
             if latency_s > self._window_s and self._behind < CATCH_UP:
                 self._behind += 1
@@ -86,6 +104,7 @@ class PromotionGate:
 
     def served(self, window: FusedWindow, latency_s: float) -> None:
         """What the cell says. What the canary has displaced is not overwritten."""
+        self.served_since_beside += 1
         slot = self._slot(window.window_id) if self.devices else -1
         if slot >= 0:
             self._put(self._served, slot, window, keep=True)
@@ -96,6 +115,7 @@ class PromotionGate:
         slot = self._slot(window.window_id) if self.devices else -1
         if slot >= 0:
             self._put(self._served, slot, window)
+            self._in_time[slot] = 1
 
     def labels(self, labels: SettledLabels) -> None:
         """What samples really were; windows or devices that are not known are passed over."""
@@ -116,7 +136,7 @@ class PromotionGate:
                 return int(slots_of(np.array([window_id], np.int64), self._ids, self._seen)[0])
         slot = self._seen % self.settings.kept
         self._ids[slot] = self._last = window_id
-        self._served[slot] = self._beside[slot] = self._label[slot] = 0
+        self._served[slot] = self._beside[slot] = self._label[slot] = self._in_time[slot] = 0
         self._seen += 1
         return slot
 
@@ -139,25 +159,24 @@ class PromotionGate:
         return found
 
     def _spent(self, who: str, latency_s: float) -> None:
-        total, windows = self._latency[who]
-        self._latency[who] = total + latency_s, windows + 1
+        if math.isfinite(latency_s):
+            total, windows = self._latency[who]
+            self._latency[who] = total + latency_s, windows + 1
 
     # What it comes to --------------------------------------------------------
     def figures(self) -> StageFigures:
         """Candidate and parent so far."""
-        candidate, parent, label = self._windows()
-        both = (candidate > 0) & (parent > 0)
-        benign, attack = both & (label == _BENIGN), both & (label == _ATTACK)
-        alarms = [int((benign & (who > _ALLOW)).sum()) for who in (candidate, parent)]
-        misses = [int((attack & (who == _ALLOW)).sum()) for who in (candidate, parent)]
+        candidate, parent, _ = self._windows()
+        wrong = self._wrong()
+        alarms, errors = wrong["false alarms"], wrong["errors"]
         latency = [total / n if n else float("nan") for total, n in self._spent_by()]
         return StageFigures(
-            windows=int(both.any(axis=1).sum()),
-            labelled=int(benign.sum() + attack.sum()),
-            errors=alarms[0] + misses[0],
-            parent_errors=alarms[1] + misses[1],
-            false_alarms=alarms[0],
-            parent_false_alarms=alarms[1],
+            windows=int(((candidate > 0) & (parent > 0)).any(axis=1).sum()),
+            labelled=int(errors.of.sum()),
+            errors=int(errors.mine.sum()),
+            parent_errors=int(errors.theirs.sum()),
+            false_alarms=int(alarms.mine.sum()),
+            parent_false_alarms=int(alarms.theirs.sum()),
             latency_s=latency[0],
             parent_latency_s=latency[1],
         )
@@ -165,79 +184,165 @@ class PromotionGate:
     def judge(self) -> Judgement:
         """Ask every few seconds; it goes over all windows of the stage."""
         it, now = self.settings, self.figures()
-        evidence, worse = self._worse()
+        wrong = self._wrong()
+        evidence, worse = self._worse(wrong)
         bad = worse if evidence >= 1 / it.alpha else self._slow()
         if bad:
             return Judgement("fail", bad)
         least = it.windows if self.stage != Stage.ACTIVE else it.probation_windows
         lost, judged = self._lost()
         if lost > it.lost * max(judged, least * len(self.devices)):
-            return Judgement("fail", f"{lost} of {judged} samples were not judged")
+            return Judgement("fail", self._lost_words(lost, judged))
         if now.windows < least:
             return Judgement("wait", f"{now.windows} of {least} windows")
         if now.labelled < it.labelled and now.windows < it.unlabelled_windows:
             return Judgement("wait", f"{now.labelled} of {it.labelled} labelled samples")
         if lost > it.lost * judged:
-            return Judgement("wait", f"{lost} of {judged} samples were not judged")
+            return Judgement("wait", self._lost_words(lost, judged))
         if evidence >= it.doubt:
             return Judgement("wait", f"in doubt: {worse}")
+        doubt = self._sums(wrong)
+        if doubt is not None:
+            return doubt
+        gone = self._gone() if now.labelled < it.labelled else ""
+        if gone:
+            return Judgement("wait", gone)
         return Judgement(
             "pass",
             f"{now.windows} windows, {now.labelled} labelled samples: {now.errors} errors, "
             f"{now.parent_errors} of its parent",
         )
 
-    def _worse(self) -> tuple[float, str]:
-        """The strongest evidence that it is worse than its parent, and what that is."""
+    def _wrong(self) -> dict[str, _Wrong]:
+        """In what ways the two are wrong on labelled samples; a BLOCK is what asks for a response."""
         candidate, parent, label = self._windows()
         both = (candidate > 0) & (parent > 0)
-        alarm, before = both & (candidate > _ALLOW), both & (parent > _ALLOW)
-        benign, attack = label == _BENIGN, label == _ATTACK
-        more, fewer = alarm & ~before, before & ~alarm  # alarms than the parent
-        kinds = {
-            "false alarms": (more & benign, fewer & benign),
-            "misses": (fewer & attack, more & attack),
-            "errors": ((more & benign) | (fewer & attack), (fewer & benign) | (more & attack)),
-        }
+        benign, attack = both & (label == _BENIGN), both & (label == _ATTACK)
+
+        def each(who: U8) -> tuple[Bool, ...]:
+            alarm, block = who > _ALLOW, who == _BLOCK
+            errors = (benign & alarm) | (attack & ~alarm)
+            return benign & alarm, attack & ~alarm, errors, benign & block, attack & ~block
+
+        kinds = ("false alarms", "misses", "errors", "false blocks", "attacks not blocked")
+        of = (benign, attack, benign | attack, benign, attack)
+        rows = zip(kinds, each(candidate), each(parent), of, strict=True)
+        return {what: _Wrong(mine, theirs, among) for what, mine, theirs, among in rows}
+
+    def _unlabelled(self) -> dict[str, tuple[int, int]]:
+        """Stretches in which one alone says it, the candidate or its parent; no label is waited for."""
+        candidate, parent, label = (part[: self._old()] for part in self._windows())
+        open_ = (candidate > 0) & (parent > 0) & (label == _NONE)
+        found = {}
+        for what, least in (("alarms", _ALLOW + 1), ("blocks", _BLOCK)):
+            mine, theirs = open_ & (candidate >= least), open_ & (parent >= least)
+            found[what] = self._stretches(mine & ~theirs), self._stretches(theirs & ~mine)
+        return found
+
+    def _old(self) -> int:
+        """Windows whose labels are not waited for."""
+        return max(min(self._seen, self.settings.kept) - self.settings.late, 0)
+
+    def _worse(self, wrong: dict[str, _Wrong]) -> tuple[float, str]:
+        """The strongest evidence that it is worse than its parent, and what that is."""
         found = []
-        for what, (worse, better) in kinds.items():
-            one, other = _stretches(worse), _stretches(better)
+        for what, (mine, theirs, _) in wrong.items():
+            one, other = self._stretches(mine & ~theirs), self._stretches(theirs & ~mine)
             words = f"more {what} than its parent: worse in {one} stretches of windows, better in {other}"
             found.append((more_often(one, other), words))
-        old = max(len(more) - self.settings.late, 0)
-        alone = _stretches((more & (label == _NONE))[:old])
-        hours = old * self._window_s / 3600
-        words = f"{alone} alarms of its own in {hours:.2g} h that nobody labelled"
-        found.append((above_rate(alone, hours * self.settings.false_alarms_per_hour), words))
+        hours = self._old() * self._window_s / 3600
+        for what, (alone, _) in self._unlabelled().items():
+            words = f"{alone} {what} of its own in {hours:.2g} h that nobody labelled"
+            found.append((above_rate(alone, hours * self.settings.false_alarms_per_hour), words))
         return max(found, key=lambda one: one[0])
 
+    def _sums(self, wrong: dict[str, _Wrong]) -> Judgement | None:
+        """Whether its mistakes are more, however they are spread; None: they are not."""
+        it, doubt, errors = self.settings, "", wrong["errors"]
+        asked = [(what, one, it.tolerance) for what, one in wrong.items()]
+        k, k0, n = (part.sum(axis=0) for part in errors)
+        much = (n >= it.device_labelled) & (k - k0 > it.device_tolerance * n)
+        for i in np.flatnonzero(much).tolist():
+            one = _Wrong(*(part[:, i : i + 1] for part in errors))
+            asked.append((f"errors on {self.devices[i]}", one, it.device_tolerance))
+        for what, one, tolerance in asked:
+            mine, theirs, among = (int(part.sum()) for part in one)
+            more = mine - theirs
+            words = f"{mine} {what} on {among} samples, {theirs} of its parent"
+            clear = more > tolerance * among and rise(theirs, among, mine, among) > 0
+            if clear and self._sure(one):
+                return Judgement("fail", words)
+            if clear or more > it.tolerance * int(errors.of.sum()):
+                doubt = doubt or words
+        return Judgement("wait", f"in doubt: {doubt}") if doubt else None
+
+    def _sure(self, one: _Wrong) -> bool:
+        """Whether the share rises for sure if a stretch is taken as one sample, not as many."""
+        mine, theirs, of = one
+        stretches = self._stretches(mine & ~theirs) + self._stretches(theirs & ~mine)
+        length = int((mine != theirs).sum()) / stretches
+        before, after, n = (int(part.sum() / length) for part in (theirs, mine, of))
+        return rise(before, n, after, n) > 0
+
+    def _gone(self) -> str:
+        """Alarms of its parent that it no longer raises: without labels nobody knows who is right."""
+        for what, (alone, gone) in self._unlabelled().items():
+            if more_often(gone, alone) >= self.settings.doubt:
+                return (
+                    f"{gone} {what} of its parent are gone and {alone} are new, with too few labels to tell "
+                    "who is right: an operator must decide"
+                )
+        return ""
+
+    def _stretches(self, what: Bool) -> int:
+        return _stretches(what, self.settings.again)
+
     def _slow(self) -> str:
-        """Latencies are compared once both have judged what a stage asks for."""
+        """Latencies are compared once both have judged what a stage asks for.
+
+        In CANARY the parent's verdict waits for the candidate's, so its latency says nothing.
+        """
         (mine, n), (theirs, m) = self._spent_by()
         if min(n, m) < self.settings.windows:
             return ""
         latency, before = mine / n, theirs / m
-        if latency > self._window_s:
+        if latency > max(self._window_s, self.settings.unnoticed_s):
             return f"{latency:.3f} s to the verdict: longer than a window"
-        if latency > max(self.settings.slower * before, self.settings.unnoticed_s):
+        if self.stage != Stage.CANARY and latency > max(
+            self.settings.slower * before, self.settings.unnoticed_s
+        ):
             return f"{latency:.3f} s to the verdict, {before:.3f} s of its parent"
         return ""
 
     def _lost(self) -> tuple[int, int]:
         """Samples that the parent alone has judged, and all that it has."""
         candidate, parent, _ = (part[: -self.settings.behind] for part in self._windows())
-        judged = parent > 0
-        return int((judged & (candidate == 0)).sum()), int(judged.sum())
+        judged, absent = parent > 0, candidate == 0
+        if self.stage == Stage.CANARY:
+            absent |= self._late_canary()[: -self.settings.behind, None]
+        return int((judged & absent).sum()), int(judged.sum())
+
+    def _late_canary(self) -> Bool:
+        """Windows (n,) that went on without the candidate; the fusion may hear of the canary after us."""
+        late: Bool = self._in_order(self._in_time) == 0
+        begins = int(np.argmin(late)) if not late.all() else CATCH_UP
+        late[: min(begins, CATCH_UP)] = False
+        return late
+
+    def _lost_words(self, lost: int, judged: int) -> str:
+        in_time = " in time" if self.stage == Stage.CANARY else ""
+        return f"{lost} of {judged} samples were not judged{in_time}"
 
     def _windows(self) -> tuple[U8, U8, U8]:
         """Decisions of candidate and parent and labels (windows, devices), in order of time."""
+        served, beside, label = (self._in_order(part) for part in (self._served, self._beside, self._label))
+        return (served, beside, label) if self.stage == Stage.ACTIVE else (beside, served, label)
+
+    def _in_order(self, part: U8) -> U8:
+        """What was kept (windows, ...), in order of time."""
         used = min(self._seen, self.settings.kept)
         cut = self._seen % self.settings.kept if used == self.settings.kept else 0
-        served, beside, label = (
-            part[:used] if not cut else np.concatenate([part[cut:], part[:cut]])
-            for part in (self._served, self._beside, self._label)
-        )
-        return (served, beside, label) if self.stage == Stage.ACTIVE else (beside, served, label)
+        return np.concatenate([part[cut:], part[:cut]]) if cut else part[:used]
 
     def _spent_by(self) -> tuple[tuple[float, int], tuple[float, int]]:
         """Latency of candidate and parent."""
@@ -245,10 +350,14 @@ class PromotionGate:
         return (served, beside) if self.stage == Stage.ACTIVE else (beside, served)
 
 
-def _stretches(what: Bool) -> int:
-    """How many times a device enters the state (windows, devices).
+def _stretches(what: Bool, again: int) -> int:
+    """How many times devices enter the state (windows, devices), or stay in it for `again` windows more.
 
-    >>> _stretches(np.array([[1, 0], [1, 1], [0, 0], [1, 0]], bool))
+    >>> _stretches(np.array([[1, 0], [1, 1], [0, 0], [1, 0]], bool), 60)
     3
+    >>> _stretches(np.ones((121, 2), bool), 60)
+    6
     """
-    return int(what[:1].sum() + (what[1:] & ~what[:-1]).sum())
+    row = np.pad(what.T, ((0, 0), (1, 1))).ravel()
+    edges = np.flatnonzero(row[1:] != row[:-1])
+    return int((1 + (edges[1::2] - edges[::2] - 1) // again).sum())

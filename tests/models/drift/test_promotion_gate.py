@@ -93,12 +93,146 @@ def test_one_that_is_worse_fails_before_the_stage_is_over(label, candidate, pare
     assert made.judge().why.startswith(words)
 
 
-def test_one_long_stretch_proves_nothing():
+def run(made: PromotionGate, windows: int, candidate=(A, A), parent=(A, A), label="", first=0) -> None:
+    """The same in so many windows, with one label for all samples."""
+    for i in range(first, first + windows):
+        both(made, i, candidate, parent)
+    if label:
+        made.labels(labels({(i, d): label for i in range(first, first + windows) for d in DEVICES}))
+
+
+def test_a_stretch_counts_again_while_it_lasts():
+    made = gate(settings=GateSettings(windows=5_000))
+    run(made, 480, (A, S), label="benign")  # 480 / 60 = 8 stretches: 2 ** 9 / 9 = 57
+    assert made.judge().outcome == "wait"
+    run(made, 1, (A, S), label="benign", first=480)
+    assert made.judge() == (
+        "fail",
+        "more false alarms than its parent: worse in 9 stretches of windows, better in 0",
+    )
+
+
+def test_one_that_stays_wrong_does_not_pass_for_short_errors_of_its_parent():
+    made = gate(Stage.ACTIVE, GateSettings(probation_windows=300))
+    for i in range(300):
+        made.beside(window(i, S if i in (0, 2, 4, 6, 8) else A, A), 0.1)
+        made.served(window(i, A, S), 0.1)
+    made.labels(labels({(i, d): "benign" for i in range(300) for d in DEVICES}))
+    # 5 stretches against 5; as samples of 305 / 10 windows: rise(0, 19, 9, 19) = 0.43 - 1.645 * 0.12
+    assert made.judge() == ("fail", "300 false alarms on 600 samples, 5 of its parent")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "outcome"),
+    [
+        (2, "pass"),  # of 1,000 samples
+        (3, "wait"),  # rise(0, 1000, 3, 1000) = 0.0030 - 1.645 * 0.0022 < 0
+        (7, "wait"),  # 0.0070 - 1.645 * 0.0030 > 0, but as one stretch: rise(0, 142, 1, 142) < 0
+    ],
+)
+def test_a_few_errors_more_are_tolerated_and_some_more_waited_on(wrong, outcome):
+    made = gate(settings=GateSettings())
+    run(made, wrong, (A, S), label="benign")
+    run(made, 500 - wrong, label="benign", first=wrong)
+    assert made.judge().outcome == outcome
+
+
+def test_misses_weigh_against_the_attacks_alone():
+    made = gate(Stage.CANARY, GateSettings())
+    for i in range(2_300):
+        both(made, i, (A, A), (A, S) if i < 8 else (A, A))
+        made.displaced(window(i, S if i < 8 else A, devices=("PLC1",)))
+    made.labels(labels({(i, d): "benign" for i in range(8, 2_300) for d in DEVICES}))
+    made.labels(labels({(i, "PLC1"): "dos/syn-flood" for i in range(8)}))
+    # 8 of 4,592 labelled samples are less than 0.002; rise(0, 8, 8, 8) = 0.8 - 1.645 * 0.13
+    assert made.judge() == ("wait", "in doubt: 8 misses on 8 samples, 0 of its parent")
+
+
+def test_a_device_on_which_it_is_always_wrong_fails_it():
+    names = tuple(f"D{i:02}" for i in range(45))
+    settings = GateSettings(tolerance=0.05, probation_windows=200)
+    made = gate(Stage.ACTIVE, settings)
+    for i in range(200):
+        short = S if i in (0, 2, 4, 6) else A  # as many stretches as of the other
+        made.beside(window(i, short, *[A] * 44, devices=names), 0.1)
+        made.served(window(i, *[A] * 44, S, devices=names), 0.1)
+    each, ids = np.tile(np.arange(45), 200), np.repeat(np.arange(200), 45)
+    made.labels(SettledLabels(0, names, ("benign",), ids, each, np.zeros_like(each)))
+    # 200 of 9,000 are 2.2 % of all samples, 100 % of its own: 4 stretches of 50, rise(0, 4, 4, 4) = 0.31
+    assert made.judge() == ("fail", "200 errors on D44 on 200 samples, 0 of its parent")
+
+
+@pytest.mark.parametrize(
+    ("label", "candidate", "parent", "what"),
+    [("benign", B, S, "false blocks"), ("dos/syn-flood", S, B, "attacks not blocked")],
+)
+def test_a_block_is_more_than_a_suspicion(label, candidate, parent, what):
     made = gate()
-    for i in range(40):
-        both(made, i, (A, S), (A, A))
-    made.labels(labels({(i, "PLC1"): "benign" for i in range(40)}))
+    for k in range(9):
+        run(made, 1, (A, candidate), (A, parent), label, first=2 * k)
+        run(made, 1, (A, A), (A, A), label, first=2 * k + 1)
+    words = f"more {what} than its parent: worse in 9 stretches of windows, better in 0"
+    assert made.judge() == ("fail", words)
+    assert made.figures().errors == made.figures().parent_errors  # both raise the alarm
+
+
+def test_blocks_of_its_own_that_nobody_labelled_must_keep_the_budget():
+    made = gate(settings=GateSettings(late=0))
+    for k in range(6):
+        run(made, 1, (A, B), (A, S), first=2 * k)
+        run(made, 1, (A, S), (A, S), first=2 * k + 1)
+    assert made.judge() == ("fail", "6 blocks of its own in 0.0033 h that nobody labelled")
+
+
+@pytest.mark.parametrize(("candidate", "what"), [(A, "alarms"), (S, "blocks")])
+def test_alarms_that_vanish_unlabelled_are_for_an_operator_to_decide(candidate, what):
+    made = gate()
+    for k in range(4):
+        run(made, 3, (A, candidate), (A, B), first=10 * k)
+        run(made, 7, first=10 * k + 3)
+    run(made, 1, first=40)
+    # 2 ** 5 / 5 * (1 - 1 / 32) = 6.2, above 3
+    words = f"4 {what} of its parent are gone and 0 are new, with too few labels to tell who is right"
+    assert made.judge() == ("wait", f"{words}: an operator must decide")
+    run(made, 10, label="benign", first=41)  # labels are enough: it is for them to say
     assert made.judge().outcome == "pass"
+
+
+def test_a_latency_that_is_no_number_is_passed_over():
+    made = gate()
+    for i, strange in enumerate((math.nan, math.inf)):
+        both(made, i + 1, latency=(0.1, strange))
+    for i in range(3, 23):
+        both(made, i, latency=(math.nan if i == 5 else 0.3, 0.1))
+    assert made.figures().parent_latency_s == pytest.approx(0.1)
+    assert made.judge().why == "0.281 s to the verdict, 0.100 s of its parent"  # (2 * 0.1 + 19 * 0.3) / 21
+
+
+def test_a_canary_must_be_in_time_not_as_fast_as_the_verdicts_that_wait_for_it():
+    made = gate(Stage.CANARY)
+    for i in range(33):
+        both(made, i, latency=(0.3, 0.1))  # 3 times the parent's, and three windows before the first in time
+        if i > 2:
+            made.displaced(window(i, A, devices=("PLC1",)))
+    assert made.judge() == ("wait", "0 of 10 labelled samples")
+    for i in range(33, 37):
+        both(made, i, latency=(0.3, 0.1))
+    assert made.judge() == ("fail", "4 of 70 samples were not judged in time")  # two may be on their way
+    never = gate(Stage.CANARY)
+    for i in range(35):
+        both(never, i)
+    assert never.judge() == ("fail", "6 of 66 samples were not judged in time")  # 30 may be before it begins
+
+
+def test_windows_without_a_word_of_the_one_beside_are_counted():
+    made = gate(Stage.ACTIVE)
+    for i in range(7):
+        made.served(window(i, A, A), 0.1)
+    assert made.served_since_beside == 7  # it never said anything
+    made.beside(window(7, A, A), 5.0)  # late, but alive
+    assert made.served_since_beside == 0
+    made.served(window(8, A, A), 0.1)
+    assert made.served_since_beside == 1
 
 
 def test_alarms_of_its_own_that_nobody_labelled_must_keep_the_budget():
