@@ -109,9 +109,9 @@ class Meter:
         self._samples += 1
         for name, process in self._processes.items():
             with contextlib.suppress(psutil.Error):
-                memory = process.memory_full_info() if whole else process.memory_info()
-                self._rss[name] = max(self._rss[name], memory.rss)
-                self._uss[name] = max(self._uss[name], memory.uss if whole else 0)
+                self._rss[name] = max(self._rss[name], process.memory_info().rss)
+                if whole:
+                    self._uss[name] = max(self._uss[name], process.memory_full_info().uss)
                 self._cpu[name] = (self._seconds(name) - self._from[name]) / passed
 
     def figures(self) -> dict[str, dict[str, float]]:

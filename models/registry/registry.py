@@ -180,9 +180,14 @@ class Registry:
 
     def _remove(self, gone: list[str]) -> None:
         place = self.folder / "versions"
+        self._sweep()  # a version that a crash left half removed may have been added again
         for version in gone:
             (place / version).rename(place / f".gone-{version}")
-        for rest in place.glob(".*"):  # also what a crash left behind
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """Remove what is half added or half removed."""
+        for rest in (self.folder / "versions").glob(".*"):
             shutil.rmtree(rest)
 
     def _is_sound(self, version: str) -> bool:

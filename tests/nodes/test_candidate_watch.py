@@ -7,13 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-pytest_plugins = ["tests.models.registry.conftest"]
-
-from cellwatch.models.drift.promotion_gate import GateSettings  # noqa: E402
-from cellwatch.models.registry.candidate_file import CandidateFile  # noqa: E402
-from cellwatch.models.registry.registry import Registry  # noqa: E402
-from cellwatch.models.types import FusedVerdict, FusedWindow, Screening, SettledLabels, Stage  # noqa: E402
-from cellwatch.nodes.candidate_watch import SILENT, CandidateWatch  # noqa: E402
+from cellwatch.models.drift.promotion_gate import GateSettings
+from cellwatch.models.registry.candidate_file import CandidateFile
+from cellwatch.models.registry.registry import Registry
+from cellwatch.models.types import FusedVerdict, FusedWindow, Screening, SettledLabels, Stage
+from cellwatch.nodes.candidate_watch import SILENT, CandidateWatch
 
 S = 1_000_000_000
 DEVICES = ("A", "B", "C", "D")

@@ -11,7 +11,6 @@ import pytest
 
 rclpy = pytest.importorskip("rclpy")
 m = pytest.importorskip("cellwatch_msgs.msg")
-pytest_plugins = ["tests.models.registry.conftest"]
 
 from cellwatch_msgs.action import Retrain  # noqa: E402
 from cellwatch_msgs.srv import MoveCandidate  # noqa: E402

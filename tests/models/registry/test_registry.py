@@ -220,3 +220,14 @@ def test_two_at_once_make_one_key(tmp_path):
     first, second = (p.communicate()[0].strip() for p in both)
     assert first == second
     assert Keys(Path(tmp_path / "k")).signed(b"x", first)
+
+
+def test_what_a_crash_left_half_removed_is_swept_away(registry, three):
+    a, b, c = three
+    registry.promote(c)
+    rest = registry.folder / "versions" / f".gone-{a}"
+    rest.mkdir()
+    (rest / "manifest.json").write_text("{}")
+    assert sorted(registry.gc(keep=0)) == sorted([a, b])
+    assert [v.version for v in registry.versions()] == [c]
+    assert not list((registry.folder / "versions").glob(".*"))
