@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cellwatch.nodes.text_file import last_line
+
 START_TIMEOUT_S = 20.0
 
 
@@ -32,9 +34,7 @@ class Process:
 
     def last_words(self) -> str:
         """Last line of its log."""
-        text = self.log.read_text(errors="replace") if self.log.exists() else ""
-        lines = [line for line in text.splitlines() if line.strip()]
-        return lines[-1] if lines else f"no word in {self.log}"
+        return last_line(self.log)
 
 
 class Nursery:

@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cellwatch.nodes.text_file import last_line
+
 PATIENCE_S = 5.0  # after SIGTERM
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -81,9 +83,7 @@ class RetrainProcess:
 
     def last_words(self) -> str:
         """Last line of its log."""
-        text = self.log.read_text(errors="replace") if self.log.exists() else ""
-        lines = [line for line in text.splitlines() if line.strip()]
-        return lines[-1] if lines else f"no word in {self.log}"
+        return last_line(self.log)
 
     def _read(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None

@@ -17,6 +17,7 @@ from cellwatch.models.registry.bundle import Bundle, BundleError, read
 from cellwatch.models.registry.manifest import FUSION, PROFILE
 from cellwatch.models.registry.registry import Registry
 from cellwatch.nodes import shadow_topics
+from cellwatch.nodes.text_file import last_line
 
 PATIENCE_S = 5.0  # after SIGTERM
 
@@ -76,10 +77,7 @@ class ShadowProcess:
 
     def last_words(self) -> str:
         """Last line of its log."""
-        log = self._folder / "shadow.log"
-        text = log.read_text(errors="replace") if log.exists() else ""
-        lines = [line for line in text.splitlines() if line.strip()]
-        return lines[-1] if lines else f"no word in {log}"
+        return last_line(self._folder / "shadow.log")
 
     def _kill(self) -> None:
         if self._popen is not None:

@@ -41,3 +41,10 @@ def fill_or_print(page: Path | None, parts: Mapping[str, str]) -> None:
             fill(page, mark, text)
         except ValueError as error:
             raise SystemExit(str(error)) from None
+
+
+def last_line(log: Path) -> str:
+    """Last line of a log that says something."""
+    text = log.read_text(errors="replace") if log.exists() else ""
+    lines = [line for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else f"no word in {log}"
