@@ -22,6 +22,7 @@ from cellwatch.nodes.drivers.whole_file import write_whole
 from cellwatch.nodes.ros import convert
 from cellwatch.nodes.ros.node import OK, WARN, CellNode, run
 from cellwatch.nodes.ros.params import param
+from cellwatch.nodes.sequence import Sequence
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class FeatureNode(CellNode):
             schema, p.window_s, p.lateness_s, tuple(json.loads(p.devices)), baseline, p.commissioning_s
         )
         self.windows = self.lost_batches = 0
-        self._sequence: dict[str, int] = {}
+        self._sequence = Sequence()
         self.pub = self.publisher(FeatureWindow, "features")
         self.schema_pub = self.publisher(FeatureSchema, "feature_schema")
         self.schema_pub.publish(
@@ -77,10 +78,7 @@ class FeatureNode(CellNode):
         if plc not in self._plcs:
             self._early.append(msg)
             return
-        expected = self._sequence.get(plc, msg.sequence - 1) + 1
-        # A sequence that starts anew is a restarted link, not a loss.
-        self.lost_batches += max(0, msg.sequence - expected)
-        self._sequence[plc] = msg.sequence
+        self.lost_batches += self._sequence.lost(plc, msg.sequence)
         self.core.tags(convert.tags(msg))
         self.step()
 

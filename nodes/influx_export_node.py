@@ -19,6 +19,7 @@ from cellwatch.nodes.drivers.store import Recorder, RecorderSettings
 from cellwatch.nodes.ros import convert
 from cellwatch.nodes.ros.node import ERROR, OK, WARN, CellNode, run
 from cellwatch.nodes.ros.params import param
+from cellwatch.nodes.sequence import Sequence
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ class InfluxExportNode(CellNode):
         self.encoders: dict[str, lp.TagEncoder] = {}
         self.early: deque = deque(maxlen=200)  # batches that came before their catalogue
         self.unnamed = 0
+        self.sequence = Sequence()
+        self.unheard = 0  # batches that DDS did not deliver
         self.recorded: dict[str, Alarm] = {}  # alarms as last recorded
         self.candidate = b""  # likewise, without its time
         record = self._record
@@ -102,9 +105,13 @@ class InfluxExportNode(CellNode):
         self.encoders[msg.header.frame_id] = lp.TagEncoder(convert.catalog(msg))
         waiting, self.early = list(self.early), deque(maxlen=self.early.maxlen)
         for batch in waiting:
-            self._tags(batch)
+            self._write_tags(batch)
 
     def _tags(self, msg: m.TagBatch) -> None:
+        self.unheard += self.sequence.lost(msg.header.frame_id, msg.sequence)
+        self._write_tags(msg)
+
+    def _write_tags(self, msg: m.TagBatch) -> None:
         encoder = self.encoders.get(msg.header.frame_id)
         if encoder is not None:
             self._record(encoder.encode(convert.tags(msg)))
@@ -130,7 +137,8 @@ class InfluxExportNode(CellNode):
 
     def health(self) -> tuple[bytes, str, dict[str, object]]:
         stats = self.recorder.stats
-        counters = {"written": stats.written, "pending": stats.pending, "lost": stats.lost + self.unnamed}
+        lost = stats.lost + self.unnamed + self.unheard
+        counters = {"written": stats.written, "pending": stats.pending, "lost": lost}
         warnings = self.recorder.warnings
         if warnings:
             return ERROR if counters["lost"] else WARN, "; ".join(warnings), counters

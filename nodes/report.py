@@ -10,6 +10,7 @@ import numpy as np
 
 from cellwatch.models.types import CommandStatus, Screening, Severity, severity
 from cellwatch.nodes.latency import LatencyHistogram
+from cellwatch.nodes.sequence import Sequence
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,14 +63,13 @@ class Ledger:
             for k in ("tag_to_topic", "window_to_verdict", "verdict_to_write", "window_to_command")
         }
     )
-    _sequence: dict[str, int] = field(default_factory=dict)
+    _sequence: Sequence = field(default_factory=Sequence)
 
     def on_tags(self, b: TagBatch, now_ns: int) -> None:
-        expected = self._sequence.get(b.plc, b.sequence - 1) + 1
-        self._sequence[b.plc] = b.sequence
+        lost = self._sequence.lost(b.plc, b.sequence)
         if not self.start_ns:
             return
-        self.tags["lost_batches"] += max(0, b.sequence - expected)
+        self.tags["lost_batches"] += lost
         self.tags["received"] += len(b.tag)
         self.tags["bad_quality"] += int((severity(b.status) != Severity.GOOD).sum())
         self.tags["dropped"] += b.dropped

@@ -20,6 +20,8 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 
 from cellwatch.nodes.ros import convert, params, qos
 
+HEAR_OUT_S = 2.0  # at most this long for what is still queued when a node goes down
+
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
 
@@ -138,11 +140,20 @@ class CellNode(LifecycleNode):
 
     def _halt(self) -> None:
         if self.active:
+            self._hear_out()
             self.active = False
             for timer in self._timers:
                 self.destroy_timer(timer)
             self._timers.clear()
             self.stop()
+
+    def _hear_out(self) -> None:
+        """Take what was said before the end and not yet heard: a busy node must not lose it."""
+        until = time.monotonic() + HEAR_OUT_S
+        for sub in self._subs:
+            with sub.handle:
+                while time.monotonic() < until and (taken := sub.handle.take_message(sub.msg_type, sub.raw)):
+                    sub.callback(taken[0])
 
     def _drop(self) -> None:
         self.release()

@@ -99,3 +99,35 @@ def test_what_moved_the_models_is_recorded(tmp_path):
         node.destroy_node()
         ensemble.destroy_node()
         rclpy.try_shutdown()
+
+
+def test_what_was_said_before_the_end_is_recorded_and_what_is_missing_counted(tmp_path):
+    rclpy.init()
+    node, plc = InfluxExportNode(), rclpy.create_node("plc")
+    try:
+        node.set_parameters([Parameter("folder", value=str(tmp_path / "record"))])
+        node.trigger_configure()
+        node.trigger_activate()
+        catalog = m.TagCatalog(tags=[m.TagInfo(name="LIT101", device="PLC1")])
+        catalog.header.frame_id = "plc1"
+        plc.create_publisher(m.TagCatalog, "tag_catalog", qos.TOPICS["tag_catalog"]).publish(catalog)
+        publisher = plc.create_publisher(m.TagBatch, "tags", qos.TOPICS["tags"])
+        deadline = time.monotonic() + 10
+        while not publisher.get_subscription_count() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        for sequence in (1, 2, 5, 6):  # nobody spins: the node is busy until it is told to end
+            batch = m.TagBatch(
+                sequence=sequence, tag=[0], value=[1.0], status=[0], source_ns=[NOW + sequence], server_ns=[0]
+            )
+            batch.header.frame_id = "plc1"
+            publisher.publish(batch)
+        assert publisher.wait_for_all_acked(rclpy.duration.Duration(seconds=5))
+        node.trigger_deactivate()
+        times = [p.time_ns - NOW for p in Store(tmp_path / "record").points("tags")]
+        assert times == [1, 2, 5, 6]
+        assert node.health()[2]["lost"] == 2
+    finally:
+        node.end()
+        node.destroy_node()
+        plc.destroy_node()
+        rclpy.try_shutdown()
