@@ -7,13 +7,12 @@ Publishes   drift (DriftEvent, latched): when the state changes, and with each n
             labels/settled (SettledLabels): labels as they begin to count
 Services    ~/submit_label (SubmitLabel)
 Actions     asks retrain_node/retrain (Retrain)
-Parameters  truth, settle_s, windows, retrain, learn_windows, again_s (see `Params`)
+Parameters  truth, settle_s, windows, retrain, learn_windows, again_windows (see `Params`)
 """
 
 from __future__ import annotations
 
 import importlib
-import math
 import threading
 import time
 from dataclasses import dataclass
@@ -45,7 +44,8 @@ BENIGN = ("benign", "normal")
 ATTACKS = ("attack", *CATEGORIES)
 MOST_LABELS = 100_000  # in one request
 TRUTH_S = 10.0  # the plant has told of an incident by then
-DAY_S = 86_400.0  # between two candidates that are asked for, at most
+HOUR = 3_600  # windows after which no answer is waited for: the retrain node may have been killed
+DAY = 86_400  # windows between two candidates that are asked for, at most
 L1 = "L1/"  # of a detector's name in ModelState
 
 
@@ -63,12 +63,11 @@ class Params:
         low=1,
         high=10_000_000,
     )
-    again_s: float = param(
-        600.0,
-        "after a candidate that came to nothing, ask again; twice as long each time, up to a day",
-        unit="s",
-        low=1.0,
-        high=604800.0,
+    again_windows: int = param(
+        600,
+        "after a candidate that came to nothing, ask again; twice as many each time, up to a day of 1 s",
+        low=1,
+        high=10_000_000,
     )
 
 
@@ -88,8 +87,8 @@ class DriftNode(CellNode):
         self.pub = self.publisher(DriftEvent, "drift")
         self.settled = self.publisher(SettledLabels, "labels/settled")
         self.client = ActionClient(self, Retrain, "retrain_node/retrain") if p.retrain else None
-        self.asked_s, self.wait_s = -math.inf, 0.0
-        self.serving = ""
+        self.asked, self.wait = 0, 0  # windows: when it was asked for a candidate, and until it is again
+        self.asking = False  # the answer is not there yet
         self.service = self.create_service(SubmitLabel, "~/submit_label", self._submit)
         self.subscribe(ModelState, "model_state", self._model)
         self.subscribe(FeatureWindow, "features", self._features)
@@ -110,8 +109,6 @@ class DriftNode(CellNode):
 
     # What is heard --------------------------------------------------------------
     def _model(self, msg: ModelState) -> None:
-        if msg.version and msg.version != self.serving:
-            self.serving, self.wait_s = msg.version, 0.0
         self.core.model(msg.version, [d.removeprefix(L1) for d in msg.detectors if d.startswith(L1)])
         self._tell()
 
@@ -201,15 +198,17 @@ class DriftNode(CellNode):
         if self.client is None or self.core.state != DriftState.DRIFT:
             return
         event = self.core.event(0)
-        if not event.scenario or time.monotonic() - self.asked_s < self.wait_s:
+        waited = self.core.watched - self.asked
+        if not event.scenario or waited < (HOUR if self.asking else self.wait):
             return
         if self.core.since(event.since_ns) < self.params.learn_windows:
             return
         if not self.client.server_is_ready():
             self.news("retrain", "nobody retrains: retrain_node is not there")
             return
-        self.asked_s, again_s = time.monotonic(), self.params.again_s
-        self.wait_s = max(again_s, min(2 * self.wait_s, DAY_S))
+        if waited > 4 * self.wait:  # so long that this is another drift
+            self.wait = 0
+        self.asked, self.asking = self.core.watched, True
         goal = Retrain.Goal(
             scenario=Retrain.Goal.A if event.scenario == "A" else Retrain.Goal.B,
             since=convert.time_msg(event.since_ns),
@@ -217,7 +216,19 @@ class DriftNode(CellNode):
             reason=self._words(),
         )
         self.get_logger().info(f"asks for a candidate: {goal.reason}")
-        self.client.send_goal_async(goal)  # what comes of it is said by retrain_node
+        self.client.send_goal_async(goal).add_done_callback(self._answered)
+
+    def _answered(self, future) -> None:
+        """Refused: another one is on its way. What comes of one that is made is said by retrain_node."""
+        handle, again = future.result(), self.params.again_windows
+        if handle is None or not handle.accepted:
+            self.asking, self.wait = False, max(self.wait, again)
+            return
+        self.wait = max(again, min(2 * self.wait, DAY))
+        handle.get_result_async().add_done_callback(self._made)
+
+    def _made(self, _future) -> None:
+        self.asking, self.asked = False, self.core.watched
 
     def _words(self) -> str:
         event = self.core.event(0)

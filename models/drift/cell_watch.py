@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from cellwatch.models.drift.decision import LOSS
 from cellwatch.models.drift.history import History
 from cellwatch.models.drift.label_free import Shift
 from cellwatch.models.drift.labels import Labelled, Labels, Receipt
+from cellwatch.models.drift.loss_monitor import OPEN
 from cellwatch.models.drift.losses import log_loss
 from cellwatch.models.drift.truth import Truth
 from cellwatch.models.drift.watch import DriftSettings, DriftWatch
@@ -33,6 +35,7 @@ from cellwatch.models.types import (
 
 WAITING = 64  # windows that wait for their verdicts, as many as fusion pairs at a time
 ORDERS = 256  # of devices that are remembered: fusion names the gravest first
+HISTORY = 8_192  # windows in which the onset of a drift is looked for
 AT_ONCE = 2_000  # labelled samples learnt with one window; the others wait for the next
 
 
@@ -48,7 +51,9 @@ class CellWatch:
     """Watches level 1 of the models of a cell: the fused P(attack), and the scores it is made of.
 
     A window is complete with its fused verdict. A device that is blocked there does not count for the
-    monitors without labels: an attack that rules and models agree on is no drift. Other models begin anew.
+    monitors without labels: an attack that rules and models agree on is no drift. Other models begin anew;
+    those that come while labels say DRIFT are to be as good as it was before: what was too much then is too
+    much for them, and the samples from before stay what they are compared with.
     """
 
     def __init__(
@@ -77,6 +82,7 @@ class CellWatch:
         self._places: dict[tuple[str, ...], tuple[I64, I64]] = {}  # of orders of names seen before
         self._watch: DriftWatch | None = None
         self._history = History()
+        self._ceiling = OPEN
         self._figures: dict[str, DriftFigure] = {}
         self._origin = ("", 0)  # scenario and onset of the last alarm
         it = self._settings
@@ -98,7 +104,14 @@ class CellWatch:
         """What is served: version, and the detectors of level 1. Others than before are watched anew."""
         if self._model != (version, tuple(detectors)):
             self._model = version, tuple(detectors)
-            self._begin()
+            drifted = self._watch is not None and LOSS in self._watch.reasons
+            if self._watch is not None and drifted and self.state == DriftState.DRIFT:
+                limits, history = self._watch.limits, self._history
+                history.cut(self._origin[1])
+                self._begin()
+                self._ceiling, self._history = limits, history
+            else:
+                self._begin()
 
     def features(self, window: FeatureWindow) -> None:
         """What the models saw."""
@@ -125,7 +138,9 @@ class CellWatch:
         if self._watch is None:
             self.devices = window.devices
             self._row = {name: i for i, name in enumerate(window.devices)}
-            self._watch = DriftWatch(self._settings, devices=len(self.devices))
+            self._watch = DriftWatch(self._settings, devices=len(self.devices), ceiling=self._ceiling)
+            if not len(self._history):
+                self._history = History(HISTORY * max(len(self.devices), 1))
             self.labels.begin(len(self.devices))
         self._judge(self._watch, window, parts.scores, fused)
 
@@ -263,7 +278,8 @@ class CellWatch:
         """Give the monitors the labels that nobody has contradicted."""
         found = self.labels.settled(AT_ONCE)
         loss, wrong = log_loss(found.probability, found.attack), found.objected != found.attack
-        self._history.add(found.end_ns, loss, wrong, found.attack)
+        if self.state != DriftState.DRIFT:  # what was before it must not be crowded out
+            self._history.add(found.end_ns, loss, wrong, found.attack)
         self._labelled += len(loss)
         if len(loss):
             self._settled.append(found)

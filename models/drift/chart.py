@@ -31,12 +31,17 @@ class Chart:
         alpha: float,
         least: int = 5,
         floor: float | Sequence[float] = 0.0,
+        ceiling: float | Sequence[float] = np.inf,
     ) -> None:
-        """`floor`: least deviation, of all series or of each, in the unit of the values. ValueError."""
+        """`floor`: least deviation, of all series or of each, in the unit of the values. ValueError.
+
+        `ceiling`: the limit is never above it, and holds from the first value on.
+        """
         if not (2 <= least <= reference and 0 < alpha < 1 and series > 0):
             raise ValueError("a chart needs 2 <= least <= reference, alpha within 0..1, and a series")
         self._least, self._reference = least, reference
         self._floor = np.asarray(floor, dtype=np.float64)
+        self._ceiling = np.asarray(ceiling, dtype=np.float64)
         n = np.arange(reference + 1)
         self._factor = np.zeros(reference + 1)  # of the deviation, by the number of values seen
         self._factor[least:] = -special.stdtrit(n[least:] - 1, alpha / series) * np.sqrt(1 + 1 / n[least:])
@@ -45,10 +50,10 @@ class Chart:
 
     @property
     def limit(self) -> F64:
-        """(s,), infinite as long as too few values were seen."""
+        """(s,), the ceiling as long as too few values were seen."""
         deviation = np.sqrt(self._squares / np.maximum(self._n - 1, 1))
         limit = self._mean + self._factor[self._n] * np.maximum(deviation, self._floor)
-        return np.where(self._n < self._least, np.inf, limit)
+        return np.minimum(np.where(self._n < self._least, np.inf, limit), self._ceiling)
 
     @property
     def learning(self) -> Bool:

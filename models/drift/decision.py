@@ -6,6 +6,8 @@ from collections.abc import Collection
 
 from cellwatch.models.types import DriftState
 
+LOSS = "loss"  # the monitor that labels are for
+
 
 class Decision:
     """States by what the monitors say, with one alarm for one drift.
@@ -45,7 +47,7 @@ class Decision:
         self._over = self._over + 1 if over else 0
         self._calm = 0 if over or fired else self._calm + 1
         if self._over >= self._m or (over and len(votes) >= self.VOTES):
-            return self._raise(("loss", *votes))
+            return self._raise((LOSS, *votes))
         self._settle(moved=over or bool(fired))
         return False
 

@@ -25,7 +25,7 @@ class GateSettings:
     errors: float = 0.002  # by which the share of errors may be higher
     factor: float = 1.5  # of the parent's size, and of its time to answer
     chance: float = 0.05  # with which models inside the budget of false alarms are refused
-    cured: float = 0.5  # of the parent's false alarm rate: more of it, and new profiles alone are not enough
+    cured: float = 0.5  # of the parent's false alarms: with more of them a drift of scenario A is not cured
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,8 @@ def judge(
     """What speaks against the candidate, one sentence each; nothing: it passes.
 
     `per_hour`: the budget of false alarms of the whole cell. As many are let pass as come with a probability
-    of `chance` where it is kept (Poisson), and in scenario B as many as the parent raises.
+    of `chance` where it is kept (Poisson); more where the parent is outside of it: in scenario B as many as
+    it raises, in A, which is about them, `cured` of that.
     """
     it = settings or GateSettings()
     about = parent.benign if scenario == A else parent.samples - parent.benign
@@ -126,8 +127,7 @@ def judge(
         if n and rise(round(before * n), n, round(after * n), n) > 0:
             why.append(f"more {name}: their rate rises from {before:.4f} to {after:.4f}")
     allowed = false_alarms_allowed(per_hour * candidate.hours, it.chance)
-    if scenario == B:
-        allowed = max(allowed, parent.alarms)
+    allowed = max(allowed, parent.alarms if scenario == B else int(it.cured * parent.alarms))
     if candidate.alarms > allowed:
         why.append(
             f"{candidate.alarms} false alarms in {candidate.hours:.2f} h, {allowed} are let pass "

@@ -29,6 +29,13 @@ class History:
         self._end_ns[at], self._loss[at], self._wrong[at], self._attack[at] = end_ns, loss, wrong, attack
         self._n += len(loss)
 
+    def cut(self, end_ns: int) -> None:
+        """Forget windows that end at `end_ns` or later."""
+        kept = np.flatnonzero(self._end_ns[: len(self)] < end_ns)
+        for column in (self._end_ns, self._loss, self._wrong, self._attack):
+            column[: len(kept)] = column[kept]
+        self._n = len(kept)
+
     def origin(self) -> tuple[int, Attribution]:
         """End of the window with which the drift began, as estimated, and its kind. ValueError if none."""
         if not self._n:

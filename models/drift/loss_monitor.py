@@ -10,6 +10,7 @@ from cellwatch.models.drift.chart import Chart
 from cellwatch.models.types import F64, Bool
 
 FLOORS = (0.005, 0.002)  # least deviation of the loss (nats) and of the errors; smaller movements are none
+OPEN = (np.inf, np.inf)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +33,17 @@ class LossMonitor:
     a boundary that moves a little: its errors double before its loss has moved by one deviation.
     """
 
-    def __init__(self, window: int, reference: int, alpha: float) -> None:
-        """Windows of `window` samples, `reference` of them in the reference period. ValueError."""
+    def __init__(
+        self, window: int, reference: int, alpha: float, ceiling: tuple[float, float] = OPEN
+    ) -> None:
+        """Windows of `window` samples, `reference` of them in the reference period. ValueError.
+
+        `ceiling`: of the limits of loss and errors, see `Chart`.
+        """
         if window < 1:
             raise ValueError("a window has one sample at least")
         self._window = window
-        self._chart = Chart(2, reference=reference, alpha=alpha, floor=FLOORS)
+        self._chart = Chart(2, reference=reference, alpha=alpha, floor=FLOORS, ceiling=ceiling)
         self._sums = np.zeros(2)
         self._n = self._end = 0
 
@@ -45,6 +51,12 @@ class LossMonitor:
     def room(self) -> int:
         """Samples that the window still wants, at least 1."""
         return self._window - self._n
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Of the mean loss and of the share of errors of the next window."""
+        loss, errors = self._chart.limit.tolist()
+        return loss, errors
 
     def step(self, loss: F64, wrong: F64 | Bool) -> LossWindow | None:
         """At most `room` losses (n,), finite, and whether the samples were judged wrongly (n,).

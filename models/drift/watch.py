@@ -9,7 +9,7 @@ import numpy as np
 
 from cellwatch.models.drift.decision import Decision
 from cellwatch.models.drift.label_free import Block, LabelFree
-from cellwatch.models.drift.loss_monitor import LossMonitor, LossWindow
+from cellwatch.models.drift.loss_monitor import OPEN, LossMonitor, LossWindow
 from cellwatch.models.types import F32, F64, Bool, DriftState
 
 if TYPE_CHECKING:
@@ -37,16 +37,17 @@ class DriftWatch:
         *,
         devices: int = 1,
         seed: int = 0,
+        ceiling: tuple[float, float] = OPEN,
     ) -> None:
-        """`seed`: of KSWIN. ValueError for settings that cannot be."""
-        self._settings = settings or DriftSettings()
+        """`seed`: of KSWIN; `ceiling`: of the limits of loss and errors. ValueError for what cannot be."""
+        self._settings, self._ceiling = settings or DriftSettings(), ceiling
         self._devices, self._seed = devices, seed
         self.restart()
 
     def restart(self) -> None:
         """The model was changed: forget everything."""
         it = self._settings
-        self._loss = LossMonitor(it.window, it.reference, it.alpha)
+        self._loss = LossMonitor(it.window, it.reference, it.alpha, self._ceiling)
         self._sequential: Sequential | None = None  # made for the first label
         self._decision = Decision(it.consecutive)
         self._label_free = LabelFree(
@@ -65,6 +66,11 @@ class DriftWatch:
     def reasons(self) -> tuple[str, ...]:
         """Monitors that raised the last alarm."""
         return self._decision.reasons
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Of the mean loss and the share of errors, infinite while the reference is too short."""
+        return self._loss.limits
 
     def labelled(self, loss: F64, wrong: F64 | Bool) -> int | None:
         """Losses (n,) of labelled samples, finite, and whether they were judged wrongly (n,), in their order.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from types import SimpleNamespace
 
@@ -223,34 +222,52 @@ def test_a_candidate_is_asked_for_once_enough_has_been_seen(made):
     for i in range(1, 131):
         tell(node, i)
         if node.core.state == DriftState.DRIFT and node.core.since(61 * S) < 30:
-            assert node.asked_s == -math.inf
+            assert not node.asking
             spin(node.client.server_is_ready)
     assert node.core.state == DriftState.DRIFT
     spin(lambda: bool(goals))
     assert (goals[0].scenario, convert.time_ns(goals[0].since)) == (Retrain.Goal.A, 61 * S)
     assert "scenario A" in goals[0].reason
     assert len(goals) == 1
+    spin(lambda: not node.asking)
+    assert (node.asked, node.wait) == (130, 600)  # from now on, not from when it was asked
     server.destroy()
 
 
-@pytest.mark.parametrize("made", [{"retrain": True, "learn_windows": 1, "again_s": 30_000.0}], indirect=True)
+class Known:
+    """A future whose result is there."""
+
+    def __init__(self, result):
+        self.result = lambda: result
+
+    def add_done_callback(self, callback):
+        callback(self)
+
+
+@pytest.mark.parametrize("made", [{"retrain": True, "learn_windows": 1, "again_windows": 30}], indirect=True)
 def test_asking_in_vain_is_done_less_and_less_often(made, monkeypatch):
-    node, asked, now = made[0], [], [0.0]
+    node, asked = made[0], []
     event = DriftEvent(0, DriftState.DRIFT, Level.L1, "v1", "A", S, (), ("loss",))
-    core = SimpleNamespace(state=event.state, event=lambda _: event, since=lambda _: 9, model=lambda *_: None)
-    core.news = lambda _: None
-    client = SimpleNamespace(server_is_ready=lambda: True, send_goal_async=lambda _: asked.append(now[0]))
+    core = SimpleNamespace(state=event.state, event=lambda _: event, since=lambda _: 9, watched=0)
+    busy, silent = (400, 500), 5_000  # somebody else's candidate is made; no result ever comes
+
+    def send(_goal):
+        asked.append(core.watched)
+        accepted = not busy[0] <= core.watched < busy[1]
+        result = SimpleNamespace(add_done_callback=lambda _: None) if core.watched > silent else Known(None)
+        return Known(SimpleNamespace(accepted=accepted, get_result_async=lambda: result))
+
     monkeypatch.setattr(node, "core", core)
-    monkeypatch.setattr(node, "client", client)
-    monkeypatch.setattr(drift_node.time, "monotonic", lambda: now[0])
-    for hour in range(80):
-        now[0] = hour * 10_000.0
-        node._model(m.ModelState(version="v1" if hour < 60 else "v2"))
+    monkeypatch.setattr(node, "client", SimpleNamespace(server_is_ready=lambda: True, send_goal_async=send))
+    monkeypatch.setattr(drift_node, "DAY", 200)
+    for core.watched in range(10_000):
+        core.state = DriftState.CALM if 1_500 < core.watched < 3_000 else DriftState.DRIFT
         node._ask()
     waits = np.diff(asked).tolist()
-    assert waits[:5] == [30_000, 60_000, 90_000, 90_000, 90_000]  # a day, by steps of 10,000 s
-    assert 600_000.0 in asked  # other models: at once, and as at first
-    assert 630_000.0 in asked
+    assert waits[:8] == [30, 60, 120, 200, 200, 200, 200, 200]  # one that is refused makes it no longer
+    again = asked.index(3_000)  # another drift: at once, and as at first
+    assert waits[again : again + 3] == [30, 60, 120]
+    assert max(waits[again:]) == drift_node.HOUR
 
 
 def test_an_event_survives_the_wire():

@@ -143,6 +143,35 @@ def test_other_models_begin_anew():
     assert cell.label(3).expired == 2  # it was judged by the others
 
 
+@pytest.mark.parametrize(("p", "again"), [(0.1, 0), (0.9, 1)])
+def test_models_that_come_in_a_drift_are_to_be_as_good_as_it_was_before(p, again):
+    cell = Cell()
+    cell.window(200)
+    for i in range(1, 201):
+        cell.label(i)
+    cell.window(60, p=0.9, decision=Screening.SUSPICIOUS)
+    for i in range(201, 261):
+        cell.label(i)
+    cell.window()
+    assert cell.watch.event(0).since_ns == 201 * S
+    limits = cell.watch._watch.limits
+    cell.watch.model("v2", ("XGB", "MLP"))
+    begun = cell.next
+    cell.window(100, p=p, decision=Screening.SUSPICIOUS if p > 0.5 else Screening.ALLOW)
+    for i in range(begun, begun + 100):
+        cell.label(i)
+    cell.window()
+    event = cell.watch.event(0)
+    assert cell.watch.alarms == 1 + again
+    if again:
+        assert (event.state, event.scenario) == (DriftState.DRIFT, "A")
+        assert event.since_ns == begun * S  # the models of before are not to blame for what comes now
+        assert (figures(event)["loss"].limit, figures(event)["errors"].limit) == limits
+        cell.watch.model("v3", ("XGB", "MLP"))
+        cell.window()
+        assert cell.watch._watch.limits == limits
+
+
 def test_contradictory_labels_are_shown():
     cell = Cell(settle_ns=S)
     cell.window(5)

@@ -22,6 +22,15 @@ def test_nothing_is_over_before_there_are_enough():
     assert np.isfinite(chart.limit).all()
 
 
+def test_the_ceiling_holds_from_the_first_value_on():
+    chart = Chart(2, reference=20, alpha=0.01, ceiling=(0.5, np.inf))
+    assert chart.limit.tolist() == [0.5, np.inf]
+    assert chart.step(np.array([0.6, 0.6])).tolist() == [True, False]
+    for value in (0.1, 0.4, 0.2, 0.45, 0.3):
+        chart.step(np.array([value, value]))
+    assert chart.limit[0] == 0.5 < chart.limit[1]  # its own limit would be above it
+
+
 def test_what_is_over_does_not_join_the_reference():
     chart = Chart(reference=50, alpha=0.01)
     random = np.random.default_rng(0)

@@ -69,6 +69,13 @@ def test_as_many_false_alarms_as_the_parent_pass_where_misses_are_the_matter():
     assert judge(parent, replace(BETTER, alarms=40), "A", per_hour=1.0)
 
 
+def test_half_of_the_parents_false_alarms_pass_where_they_are_the_matter():
+    parent = replace(PARENT, alarms=40)  # both are far outside of the budget
+    assert judge(parent, replace(BETTER, alarms=20), "A", per_hour=1.0) == []
+    (why,) = judge(parent, replace(BETTER, alarms=21), "A", per_hour=1.0)
+    assert "21 false alarms in 2.00 h, 20 are let pass" in why
+
+
 def test_a_parent_without_false_alarms_cannot_be_bettered():
     assert judge(replace(PARENT, fpr=0.0), replace(BETTER, fpr=0.0), "A", per_hour=1.0) == []
 
