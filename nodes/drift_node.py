@@ -31,7 +31,7 @@ from cellwatch_msgs.msg import (
 from cellwatch_msgs.srv import SubmitLabel
 from rclpy.action import ActionClient
 
-from cellwatch.models.drift.cell_watch import CellWatch
+from cellwatch.models.drift.cell_watch import NAMED, CellWatch
 from cellwatch.models.drift.truth import Truth
 from cellwatch.models.features.schema import default_schema
 from cellwatch.models.rules.rule_file import CATEGORIES
@@ -236,9 +236,11 @@ class DriftNode(CellNode):
             "A": "scenario A, false alarms",
             "B": "scenario B, misses",
             "": "no labels say of which kind",
+            "names": "attacks are called by other names than their labels",
         }
         since = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(event.since_ns / 1e9))
-        return f"the models no longer fit since {since}: {kinds[event.scenario]} ({', '.join(event.reasons)})"
+        kind = "names" if not {*event.reasons} - {*NAMED.values()} else event.scenario
+        return f"the models no longer fit since {since}: {kinds[kind]} ({', '.join(event.reasons)})"
 
     def health(self) -> tuple[bytes, str, dict[str, object]]:
         core, labels = self.core, self.core.labels

@@ -13,14 +13,13 @@ from cellwatch.models.drift.history import History
 from cellwatch.models.drift.label_free import Shift
 from cellwatch.models.drift.labels import Labelled, Labels, Receipt
 from cellwatch.models.drift.loss_monitor import OPEN
-from cellwatch.models.drift.losses import log_loss
+from cellwatch.models.drift.losses import by_window, log_loss
+from cellwatch.models.drift.name_watch import NameWatch
 from cellwatch.models.drift.truth import Truth
 from cellwatch.models.drift.watch import DriftSettings, DriftWatch
 from cellwatch.models.types import (
     F32,
-    F64,
     I64,
-    Bool,
     DriftEvent,
     DriftFigure,
     DriftState,
@@ -36,6 +35,7 @@ from cellwatch.models.types import (
 WAITING = 64  # windows that wait for their verdicts, as many as fusion pairs at a time
 ORDERS = 256  # of devices that are remembered: fusion names the gravest first
 HISTORY = 8_192  # windows in which the onset of a drift is looked for
+NAMED = {Level.L2: "loss_category", Level.L3: "loss_type"}  # monitors of what attacks are called
 AT_ONCE = 2_000  # labelled samples learnt with one window; the others wait for the next
 
 
@@ -48,7 +48,7 @@ class _Window:
 
 
 class CellWatch:
-    """Watches level 1 of the models of a cell: the fused P(attack), and the scores it is made of.
+    """Watches the models of a cell: the fused P(attack), the scores it is made of, and the names of attacks.
 
     A window is complete with its fused verdict. A device that is blocked there does not count for the
     monitors without labels: an attack that rules and models agree on is no drift. Other models begin anew;
@@ -73,6 +73,7 @@ class CellWatch:
         self._waiting: OrderedDict[int, _Window] = OrderedDict()
         self._model: tuple[str, tuple[str, ...]] | None = None
         self._settled: list[Labelled] = []  # that nobody asked for yet
+        self._names: dict[Level, NameWatch] = {}  # of the models that judge now
         self.watched = self.unpaired = self.alarms = 0  # over all
         self._begin()
 
@@ -81,6 +82,7 @@ class CellWatch:
         self._row: dict[str, int] = {}
         self._places: dict[tuple[str, ...], tuple[I64, I64]] = {}  # of orders of names seen before
         self._watch: DriftWatch | None = None
+        self._names_before, self._names = self._names, {}
         self._history = History()
         self._ceiling = OPEN
         self._figures: dict[str, DriftFigure] = {}
@@ -97,16 +99,17 @@ class CellWatch:
     @property
     def state(self) -> DriftState:
         """What the monitors come to."""
-        return self._watch.state if self._watch is not None else DriftState.CALM
+        every = [self._watch, *self._names.values()]
+        return max((watch.state for watch in every if watch is not None), default=DriftState.CALM)
 
     # What is heard -----------------------------------------------------------
     def model(self, version: str, detectors: Sequence[str]) -> None:
         """What is served: version, and the detectors of level 1. Others than before are watched anew."""
         if self._model != (version, tuple(detectors)):
             self._model = version, tuple(detectors)
-            drifted = self._watch is not None and LOSS in self._watch.reasons
-            if self._watch is not None and drifted and self.state == DriftState.DRIFT:
-                limits, history = self._watch.limits, self._history
+            watch = self._watch
+            if watch is not None and watch.state == DriftState.DRIFT and LOSS in watch.reasons:
+                limits, history = watch.limits, self._history
                 history.cut(self._origin[1])
                 self._begin()
                 self._ceiling, self._history = limits, history
@@ -173,8 +176,9 @@ class CellWatch:
     def event(self, now_ns: int) -> DriftEvent:
         """How it stands."""
         state, reasons = self.state, list[str]()
-        if state == DriftState.DRIFT and self._watch is not None:
+        if self._watch is not None and self._watch.state == DriftState.DRIFT:
             reasons += self._watch.reasons
+        reasons += [NAMED[one.level] for one in self._names.values() if one.state == DriftState.DRIFT]
         held_back = self.labels.held_back - self._held_back
         if held_back:
             reasons.append(f"{held_back} labels held back: they contradict others")
@@ -215,13 +219,14 @@ class CellWatch:
         objected[rows] = decision != Screening.ALLOW
         blocked = rows[decision == Screening.BLOCK]
         values[0, blocked] = scores[0, blocked] = np.nan
-        before = watch.state
+        if objected.any():
+            self._name(window.window_id, np.flatnonzero(objected), parts)
+        before = self.state
         self.watched += 1
         self._windows += 1
         self._starts.append(window.start_ns)
         if watch.unlabelled(values, scores):
-            self.alarms += 1
-            self._origin = "", self._starts[0]
+            self._alarm(before, "", self._starts[0])
         for block in watch.blocks:
             self._figures |= {shift.monitor: self._figure(shift) for shift in block.shifts}
         self._news |= bool(watch.blocks)
@@ -234,7 +239,33 @@ class CellWatch:
                 self._join(np.full(len(at), window_id), at, label)
         if self.labels.due:
             self._learn(watch)
-        self._news |= watch.state != before
+        self._news |= self.state != before
+
+    def _alarm(self, before: DriftState, scenario: str, since_ns: int) -> None:
+        """One alarm for one drift, whatever else comes to the same."""
+        if before != DriftState.DRIFT:
+            self.alarms += 1
+            self._origin = scenario, since_ns
+
+    def _name(self, window_id: int, rows: I64, parts: list[Verdicts]) -> None:
+        """Keep what the models call the devices (k,) that were objected to, until labels come."""
+        for level in NAMED:
+            said = [(v, one) for v in parts for one in v.levels if one.level == level]
+            if not said:
+                continue
+            first = said[0][1]
+            posteriors = np.full((len(self.devices), *first.probabilities.shape[1:]), np.nan, np.float32)
+            for verdicts, one in said:
+                if (one.detectors, one.classes) == (first.detectors, first.classes):
+                    mine, places = self._rows(verdicts.devices)
+                    posteriors[places] = one.probabilities[mine]
+            if level not in self._names:
+                before, d = self._names_before.get(level), len(self.devices)
+                if before is None:
+                    self._names[level] = NameWatch(level, first.classes, d, self._settings)
+                else:
+                    self._names[level] = before.after(first.classes, d, self._settings)
+            self._names[level].see(window_id, rows, posteriors[rows])
 
     def _scores(self, parts: list[Verdicts]) -> F32:
         """P(attack) (1, d, m) of the models; one column of NaN if there are none."""
@@ -278,13 +309,13 @@ class CellWatch:
         """Give the monitors the labels that nobody has contradicted."""
         found = self.labels.settled(AT_ONCE)
         loss, wrong = log_loss(found.probability, found.attack), found.objected != found.attack
-        if self.state != DriftState.DRIFT:  # what was before it must not be crowded out
+        if watch.state != DriftState.DRIFT:  # what was before it must not be crowded out
             self._history.add(found.end_ns, loss, wrong, found.attack)
         self._labelled += len(loss)
         if len(loss):
             self._settled.append(found)
         mean_loss, mean_wrong = by_window(found.windows, loss), by_window(found.windows, wrong)
-        done = 0
+        before, done = self.state, 0
         while done < len(mean_loss):
             taken = watch.labelled(mean_loss[done:], mean_wrong[done:])
             for one in watch.windows:
@@ -294,22 +325,13 @@ class CellWatch:
             if taken is None:
                 break
             done += taken
-            self.alarms += 1
             since_ns, kind = self._history.origin()
-            self._origin = kind.scenario, since_ns
-
-
-def by_window(windows: I64, values: F64 | Bool) -> F64:
-    """Means of the values (n,) of samples that follow each other and are of one window.
-
-    The devices of a window live in one plant: as many samples, they would pass for as many witnesses.
-
-    >>> by_window(np.array([1, 1, 2]), np.array([0.0, 1.0, 3.0])).tolist()
-    [0.5, 3.0]
-    """
-    if not len(windows):
-        return np.zeros(0)
-    starts = np.flatnonzero(np.diff(windows, prepend=windows[0] - 1))
-    return np.asarray(
-        np.add.reduceat(values.astype(np.float64), starts) / np.diff(starts, append=len(windows))
-    )
+            self._alarm(before, kind.scenario, since_ns)
+            before = self.state
+        for level, names in self._names.items():
+            before = self.state
+            if names.labelled(found, self.labels.names):
+                self._alarm(before, "", names.onset_ns)
+            for one in names.windows:
+                self._figures[NAMED[level]] = DriftFigure(NAMED[level], one.loss, one.limit)
+            self._news |= bool(names.windows)

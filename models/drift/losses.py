@@ -28,3 +28,19 @@ def cross_entropy(probabilities: F64, y: I64) -> F64:
 def _loss(right: F64) -> F64:
     """Loss of the probability that was given to what is true."""
     return np.asarray(-np.log(np.clip(right, FLOOR, 1.0)), dtype=np.float64)
+
+
+def by_window(windows: I64, values: F64 | Bool) -> F64:
+    """Means of the values (n,) of samples that follow each other and are of one window.
+
+    The devices of a window live in one plant: as many samples, they would pass for as many witnesses.
+
+    >>> by_window(np.array([1, 1, 2]), np.array([0.0, 1.0, 3.0])).tolist()
+    [0.5, 3.0]
+    """
+    if not len(windows):
+        return np.zeros(0)
+    starts = np.flatnonzero(np.diff(windows, prepend=windows[0] - 1))
+    return np.asarray(
+        np.add.reduceat(values.astype(np.float64), starts) / np.diff(starts, append=len(windows))
+    )

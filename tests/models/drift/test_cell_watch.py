@@ -172,6 +172,26 @@ def test_models_that_come_in_a_drift_are_to_be_as_good_as_it_was_before(p, again
         assert cell.watch._watch.limits == limits
 
 
+def test_attacks_that_are_called_otherwise_are_a_drift_of_no_scenario():
+    cell = Cell()
+    classes = ("benign", "dos", "recon")
+    for i in range(1, 321):
+        cell.window(p=0.9, decision=Screening.SUSPICIOUS)
+        named = np.tile(np.array([0.1, 0.8, 0.1], np.float32), (2, 1, 1))
+        level = LevelScores(Level.L2, ("XGB",), classes, named)
+        verdicts = Verdicts("ensemble", i + 1, 0, 0, DEVICES, np.zeros(2, np.uint8), np.zeros(2), (level,))
+        cell.watch.scores(verdicts)  # before the window is complete
+        if i > 1:
+            what = "dos/syn-flood" if i <= 220 else "recon/scan"
+            cell.watch.label(np.array([i], np.int64), DEVICES, what)
+    event = cell.watch.event(0)
+    assert (event.state, event.scenario, event.reasons) == (DriftState.DRIFT, "", ("loss_category",))
+    assert event.since_ns == 221 * S
+    assert figures(event)["loss_category"].value == pytest.approx(-np.log(0.1), abs=1e-6)
+    assert figures(event)["loss"].value == pytest.approx(-np.log(0.9), abs=1e-6)
+    assert cell.watch.alarms == 1
+
+
 def test_contradictory_labels_are_shown():
     cell = Cell(settle_ns=S)
     cell.window(5)
