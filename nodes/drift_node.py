@@ -7,7 +7,7 @@ Publishes   drift (DriftEvent, latched): when the state changes, and with each n
             labels/settled (SettledLabels): labels as they begin to count
 Services    ~/submit_label (SubmitLabel)
 Actions     asks retrain_node/retrain (Retrain)
-Parameters  truth, settle_s, windows, retrain, learn_windows, again_windows (see `Params`)
+Parameters  truth, state_file, settle_s, windows, retrain, learn_windows, again_windows (see `Params`)
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import importlib
 import threading
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from cellwatch_msgs.action import Retrain
@@ -32,10 +33,12 @@ from cellwatch_msgs.srv import SubmitLabel
 from rclpy.action import ActionClient
 
 from cellwatch.models.drift.cell_watch import NAMED, CellWatch
+from cellwatch.models.drift.reference import Reference
 from cellwatch.models.drift.truth import Truth
 from cellwatch.models.features.schema import default_schema
 from cellwatch.models.rules.rule_file import CATEGORIES
 from cellwatch.models.types import DriftState
+from cellwatch.nodes.drivers.whole_file import write_whole
 from cellwatch.nodes.ros import convert
 from cellwatch.nodes.ros.node import OK, WARN, CellNode, run
 from cellwatch.nodes.ros.params import param
@@ -52,6 +55,7 @@ L1 = "L1/"  # of a detector's name in ModelState
 @dataclass(frozen=True)
 class Params:
     truth: bool = param(False, "the topic labels tells of every incident, and what it is silent on is benign")
+    state_file: str = param("", "what is normal for the models in service is kept there over a restart")
     settle_s: float = param(
         30.0, "how long a label waits to be contradicted before it counts", unit="s", low=0.0, high=86400.0
     )
@@ -82,7 +86,9 @@ class DriftNode(CellNode):
             windows=p.windows,
             settle_ns=round(p.settle_s * 1e9),
             truth=Truth(round(TRUTH_S * 1e9)) if p.truth else None,
+            reference=self._known(),
         )
+        self.kept = self.core.reference
         self.loader: threading.Thread | None = None
         self.pub = self.publisher(DriftEvent, "drift")
         self.settled = self.publisher(SettledLabels, "labels/settled")
@@ -96,6 +102,17 @@ class DriftNode(CellNode):
         self.subscribe(FusedVerdictArray, "verdicts/fused", self._fused)
         if p.truth:
             self.subscribe(Label, "labels", lambda msg: self.core.incident(convert.label(msg)))
+
+    def _known(self) -> Reference | None:
+        """What was kept; a damaged file is said and replaced: it must not keep the node from watching."""
+        path = Path(self.params.state_file)
+        if not self.params.state_file or not path.exists():
+            return None
+        try:
+            return Reference.from_json(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            self.get_logger().warning(f"{path}: {error}; what is normal is learnt anew")
+            return None
 
     def start(self) -> None:
         self._tell()
@@ -188,10 +205,23 @@ class DriftNode(CellNode):
         if event is None:
             return
         self.say(self.pub, convert.drift_msg(event))
+        self._keep()
         if event.state == DriftState.DRIFT:
             self.news("drift", self._words())
         else:
             self.good_news("drift", "the models fit again, or others are in service")
+
+    def _keep(self) -> None:
+        """Write down what is normal, if that is news. A full disk does not stop the watch."""
+        if self.kept == self.core.reference or not self.params.state_file:
+            return
+        try:
+            write_whole(Path(self.params.state_file), self.core.reference.to_json())
+        except OSError as error:
+            self.news("state", f"{self.params.state_file}: {error.strerror}")
+            return
+        self.kept = self.core.reference
+        self.good_news("state", "what is normal is kept again")
 
     def _ask(self) -> None:
         """Have the models made anew while they do not fit, once labels say how."""

@@ -33,6 +33,15 @@ class Rates:
             int(np.sum(wrong & attack)),
         )
 
+    def __add__(self, other: Rates) -> Rates:
+        """Of both windows together."""
+        return Rates(
+            self.benign + other.benign,
+            self.false_alarms + other.false_alarms,
+            self.attacks + other.attacks,
+            self.misses + other.misses,
+        )
+
     @property
     def fpr(self) -> float:
         """FP / (FP + TN), NaN without benign samples."""
@@ -42,6 +51,9 @@ class Rates:
     def fnr(self) -> float:
         """FN / (FN + TP), NaN without attacks."""
         return self.misses / self.attacks if self.attacks else math.nan
+
+
+NONE = Rates(0, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from cellwatch.models.drift.labels import Labelled, Labels, Receipt
 from cellwatch.models.drift.loss_monitor import OPEN
 from cellwatch.models.drift.losses import by_window, log_loss
 from cellwatch.models.drift.name_watch import NameWatch
+from cellwatch.models.drift.reference import Reference
 from cellwatch.models.drift.truth import Truth
 from cellwatch.models.drift.watch import DriftSettings, DriftWatch
 from cellwatch.models.types import (
@@ -64,8 +65,13 @@ class CellWatch:
         windows: int = 86_400,
         settle_ns: int = 0,
         truth: Truth | None = None,
+        reference: Reference | None = None,
     ) -> None:
-        """`columns`: names of the features; `windows`: kept for labels; `truth`: of a plant that tells it."""
+        """`columns`: names of the features; `windows`: kept for labels; `truth`: of a plant that tells it.
+
+        `reference`: of an earlier watch; models of its version are held to it.
+        """
+        self.reference = reference or Reference("")  # what is normal; in a drift, what was before it
         self._columns = tuple(columns)
         self._settings = settings or DriftSettings()
         self.labels = Labels(windows, settle_ns)
@@ -82,9 +88,9 @@ class CellWatch:
         self._row: dict[str, int] = {}
         self._places: dict[tuple[str, ...], tuple[I64, I64]] = {}  # of orders of names seen before
         self._watch: DriftWatch | None = None
-        self._names_before, self._names = self._names, {}
+        self._names = {}
         self._history = History()
-        self._ceiling = OPEN
+        self._ceilings: dict[int, tuple[float, float]] = {}
         self._figures: dict[str, DriftFigure] = {}
         self._origin = ("", 0)  # scenario and onset of the last alarm
         it = self._settings
@@ -107,14 +113,24 @@ class CellWatch:
         """What is served: version, and the detectors of level 1. Others than before are watched anew."""
         if self._model != (version, tuple(detectors)):
             self._model = version, tuple(detectors)
-            watch = self._watch
-            if watch is not None and watch.state == DriftState.DRIFT and LOSS in watch.reasons:
-                limits, history = watch.limits, self._history
-                history.cut(self._origin[1])
-                self._begin()
-                self._ceiling, self._history = limits, history
-            else:
-                self._begin()
+            bound, history = self._bound(), self._history
+            self._begin()
+            if 1 in bound:
+                self._history = history
+            elif self.reference.version == version:
+                bound, self._history = self.reference.limits, History(before=self.reference.rates)
+            self._ceilings = bound
+            self.reference = Reference(version, bound, self._history.rates)
+
+    def _bound(self) -> dict[int, tuple[float, float]]:
+        """Limits by level that hold on where labels say DRIFT; the history is cut to what came before it."""
+        bound: dict[int, tuple[float, float]] = {}
+        watch = self._watch
+        if watch is not None and watch.state == DriftState.DRIFT and LOSS in watch.reasons:
+            bound[1] = watch.limits
+            self._history.cut(self._origin[1])
+        drifting = [one for one in self._names.values() if one.state == DriftState.DRIFT]
+        return bound | {int(one.level): one.limits for one in drifting}
 
     def features(self, window: FeatureWindow) -> None:
         """What the models saw."""
@@ -141,9 +157,10 @@ class CellWatch:
         if self._watch is None:
             self.devices = window.devices
             self._row = {name: i for i, name in enumerate(window.devices)}
-            self._watch = DriftWatch(self._settings, devices=len(self.devices), ceiling=self._ceiling)
+            d, ceiling = len(self.devices), self._ceilings.get(1, OPEN)
+            self._watch = DriftWatch(self._settings, devices=d, ceiling=ceiling)
             if not len(self._history):
-                self._history = History(HISTORY * max(len(self.devices), 1))
+                self._history = History(HISTORY * max(d, 1), self._history.rates)
             self.labels.begin(len(self.devices))
         self._judge(self._watch, window, parts.scores, fused)
 
@@ -260,11 +277,10 @@ class CellWatch:
                     mine, places = self._rows(verdicts.devices)
                     posteriors[places] = one.probabilities[mine]
             if level not in self._names:
-                before, d = self._names_before.get(level), len(self.devices)
-                if before is None:
-                    self._names[level] = NameWatch(level, first.classes, d, self._settings)
-                else:
-                    self._names[level] = before.after(first.classes, d, self._settings)
+                ceiling = self._ceilings.get(int(level), OPEN)
+                self._names[level] = NameWatch(
+                    level, first.classes, len(self.devices), self._settings, ceiling=ceiling
+                )
             self._names[level].see(window_id, rows, posteriors[rows])
 
     def _scores(self, parts: list[Verdicts]) -> F32:
@@ -328,6 +344,9 @@ class CellWatch:
             since_ns, kind = self._history.origin()
             self._alarm(before, kind.scenario, since_ns)
             before = self.state
+        if watch.windows and self._model is not None and watch.state == DriftState.CALM:
+            limits = {1: watch.limits} | {int(one.level): one.limits for one in self._names.values()}
+            self.reference = Reference(self._model[0], limits, self._history.rates)
         for level, names in self._names.items():
             before = self.state
             if names.labelled(found, self.labels.names):

@@ -33,17 +33,16 @@ class NameWatch:
         settings: DriftSettings,
         *,
         ceiling: tuple[float, float] = OPEN,
-        history: History | None = None,
         kept: int = KEPT,
     ) -> None:
-        """`classes` of the level, the first is benign; `ceiling`, `history`: from before a drift."""
+        """`classes` of the level, the first is benign; `ceiling`: of the limits, see `Chart`."""
         self.level, self._classes = level, tuple(classes)
         self._devices = devices
         self._keys = np.zeros(kept, np.int64)  # window * devices + device, ascending
         self._posterior = np.zeros((kept, len(self._classes)), np.float32)
         self._seen = 0
         self._watch = DriftWatch(settings, devices=devices, ceiling=ceiling)
-        self._history = history or History()
+        self._history = History()
         self.windows: list[LossWindow] = []  # of the last `labelled`
 
     @property
@@ -99,10 +98,7 @@ class NameWatch:
             raised, done = True, done + taken
         return raised
 
-    def after(self, classes: Sequence[str], devices: int, settings: DriftSettings) -> NameWatch:
-        """The watch of the models that come next; in a drift they are to be as good as it was before."""
-        if self.state != DriftState.DRIFT:
-            return NameWatch(self.level, classes, devices, settings)
-        limits, history = self._watch.limits, self._history
-        history.cut(self.onset_ns)
-        return NameWatch(self.level, classes, devices, settings, ceiling=limits, history=history)
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Of loss and errors, infinite while the reference is too short."""
+        return self._watch.limits

@@ -206,6 +206,52 @@ def test_an_alarm_is_published_and_its_health_warns(made):
     assert (heard[-1].state, heard[-1].version, node.health()[0]) == (DriftState.CALM, "v2", OK)
 
 
+def watched(path) -> DriftNode:
+    """A node that has learnt what is normal from 60 windows."""
+    node = DriftNode()
+    node.set_parameters([Parameter("state_file", value=str(path))])
+    node.trigger_configure()
+    node.trigger_activate()
+    node.core = CellWatch(
+        ("f", "g", "h"),
+        DriftSettings(window=10, reference=5, profile=60, block=30),
+        reference=node.core.reference,
+    )
+    node._model(m.ModelState(version="v1", detectors=["L1/XGB"]))
+    for i in range(1, 61):
+        tell(node, i)
+    return node
+
+
+def test_what_is_normal_is_kept_over_a_restart(ros, tmp_path):
+    node = watched(tmp_path / "drift.json")
+    reference = node.core.reference
+    assert reference.version == "v1"
+    assert 1 in reference.limits
+    node.destroy_node()  # killed: nobody calls `end`
+    again = DriftNode()
+    again.set_parameters([Parameter("state_file", value=str(tmp_path / "drift.json"))])
+    again.trigger_configure()
+    assert again.core.reference == reference
+    again.end()
+    again.destroy_node()
+
+
+@pytest.mark.parametrize("what", ["damaged", "full"])
+def test_a_reference_that_cannot_be_kept_stops_nothing(ros, tmp_path, what):
+    path = tmp_path / "drift.json"
+    if what == "damaged":
+        path.write_text('{"format": 1')
+    else:
+        path = tmp_path / "nowhere" / "drift.json"
+    node = watched(path)
+    assert node.core.watched == 60
+    assert path.exists() == (what == "damaged")
+    assert ("state" in node._news) == (what == "full")
+    node.end()
+    node.destroy_node()
+
+
 @pytest.mark.parametrize("made", [{"retrain": True, "learn_windows": 30}], indirect=True)
 def test_a_candidate_is_asked_for_once_enough_has_been_seen(made):
     node, tester, spin = made

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from cellwatch.models.drift.attribution import Rates
 from cellwatch.models.drift.cell_watch import WAITING, CellWatch
+from cellwatch.models.drift.reference import Reference
 from cellwatch.models.drift.truth import Truth
 from cellwatch.models.drift.watch import DriftSettings
 from cellwatch.models.types import (
@@ -190,6 +194,50 @@ def test_attacks_that_are_called_otherwise_are_a_drift_of_no_scenario():
     assert figures(event)["loss_category"].value == pytest.approx(-np.log(0.1), abs=1e-6)
     assert figures(event)["loss"].value == pytest.approx(-np.log(0.9), abs=1e-6)
     assert cell.watch.alarms == 1
+
+
+def test_what_is_normal_outlives_the_watch():
+    cell = Cell()
+    cell.window(200)
+    for i in range(1, 201):
+        cell.label(i)
+    cell.window()
+    kept = Reference.from_json(cell.watch.reference.to_json())
+    assert kept == cell.watch.reference
+    assert (kept.version, kept.rates) == ("v1", Rates(400, 0, 0, 0))
+    again = Cell(reference=kept)  # in the midst of a drift
+    again.window(100, p=0.9, decision=Screening.SUSPICIOUS)
+    for i in range(1, 101):
+        again.label(i)
+    again.window()
+    event = again.watch.event(0)
+    assert (event.state, event.scenario) == (DriftState.DRIFT, "A")
+    assert again.watch.reference == kept
+    other = Cell(reference=replace(kept, version="v0"))
+    other.window(100, p=0.9, decision=Screening.SUSPICIOUS)
+    for i in range(1, 101):
+        other.label(i)
+    other.window()
+    assert other.watch.state == DriftState.CALM  # nobody knows what is normal for these
+
+
+COUNTS = '"rates": {"benign": %d, "false_alarms": 0, "attacks": 0, "misses": 0}}'
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "Expecting"),
+        ("[]", "not a reference"),
+        ('{"format": 2}', "format 2"),
+        ('{"format": 1, "version": "v", "limits": {}, "rates": {}}', "not a reference"),
+        ('{"format": 1, "version": "v", "limits": {"1": [NaN, 1]}, ' + COUNTS % 0, "finite"),
+        ('{"format": 1, "version": "v", "limits": {}, ' + COUNTS % -1, "counts"),
+    ],
+)
+def test_a_damaged_reference_is_refused(text, said):
+    with pytest.raises(ValueError, match=said):
+        Reference.from_json(text)
 
 
 def test_contradictory_labels_are_shown():
