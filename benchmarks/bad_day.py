@@ -3,10 +3,10 @@
     python benchmarks/bad_day.py [--part A|B|quiet] [--rate R] [--cache DIR] [--write docs/drift.md] [--json]
 
 Test sessions of the simulated bench, window after window through the real nodes of a cell, over DDS and R
-windows a second, with labels of the truth, `drift: {retrain: true, promote: true}` and nobody at the desk.
-After CALM sessions the world is another: A, summer comes to the simulated process, which is benign; B,
-attacks hide among what is benign; quiet, nothing changes. What the cell said of every
-window is set against the truth: before, during (from the change until the candidate decides for all),
+windows a second (one a second while a candidate is made, as in life), with labels of the truth,
+`drift: {retrain: true, promote: true}` and nobody at the desk. After CALM sessions the world is another: A,
+summer comes to the simulated process, which is benign; B, attacks hide among what is benign; quiet, nothing
+changes. What the cell said of every window is set against the truth: before, during (from the change until the candidate decides for all),
 after.
 """
 
@@ -18,7 +18,6 @@ import json
 import os
 import sys
 import tempfile
-import time
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -110,12 +109,13 @@ def run(part: str, rate: float, cache: Path, console: Console) -> dict[str, Any]
         player = Player(recording, day.namespace)
         stack.callback(player.close)
         player.await_ready(day.look)
-        begun = time.monotonic()
 
         def meanwhile() -> None:
             day.look()
-            now = min(int((time.monotonic() - begun) * rate), windows - 1)
-            if day.manager.nodes["retrain_node"].message.startswith("making"):
+            now = player.place
+            making = day.manager.nodes["retrain_node"].message.startswith("making")
+            player.pace(day.cell.window_s if making else 1 / rate)
+            if making:
                 training[now] = True
             news = state_of(day, registry)
             if not seen or seen[-1][1] != news:

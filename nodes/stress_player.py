@@ -16,7 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -39,14 +39,22 @@ class PlayerError(RuntimeError):
     """The player could not play; the message says why."""
 
 
+class _Shared(NamedTuple):
+    """What both sides of a player see, of multiprocessing."""
+
+    pace: Any  # s from window to window
+    place: Any  # of the window that is played
+
+
 class Player:
     """Handle on the process. PlayerError from all of its methods."""
 
     def __init__(self, recording: Recording, namespace: str) -> None:
         context = multiprocessing.get_context("spawn")
         self._news, theirs = context.Pipe()
+        self._shared = _Shared(context.Value("d", 0.0), context.Value("q", 0))
         self._process = context.Process(
-            target=_serve, args=(theirs, recording, namespace, os.getpid()), daemon=True
+            target=_serve, args=(theirs, recording, namespace, self._shared, os.getpid()), daemon=True
         )
         self._process.start()
         theirs.close()
@@ -65,10 +73,20 @@ class Player:
         With an `interval_s` of 0 each waits for the verdict on the one before. `meanwhile` is called several
         times a second until the last window is published.
         """
+        self.pace(interval_s)
         self._news.send((count, interval_s))
         self._until(PLAYED, meanwhile)
         found: tuple[Play, I64] = self._hear()
         return found
+
+    def pace(self, interval_s: float) -> None:
+        """From window to window from now on, above 0; also in the midst of a play."""
+        self._shared.pace.value = interval_s
+
+    @property
+    def place(self) -> int:
+        """Of the window that is played, from 0."""
+        return int(self._shared.place.value)
 
     def close(self) -> None:
         """End the process, whatever it does."""
@@ -90,7 +108,7 @@ class Player:
             raise PlayerError("the player ended") from None
 
 
-def _serve(orders: Connection, recording: Recording, namespace: str, parent: int) -> None:
+def _serve(orders: Connection, recording: Recording, namespace: str, shared: _Shared, parent: int) -> None:
     from cellwatch.nodes.ros.node import die_with_parent
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the command, which closes this
@@ -103,7 +121,7 @@ def _serve(orders: Connection, recording: Recording, namespace: str, parent: int
             orders.send(READY)
             while True:
                 count, interval_s = orders.recv()
-                orders.send(stage.play(count, interval_s, lambda: orders.send(PLAYED)))
+                orders.send(stage.play(count, interval_s, shared, lambda: orders.send(PLAYED)))
         except PlayerError as error:
             orders.send(str(error))
     stage.player.close()
@@ -131,7 +149,9 @@ class _Stage:
                 raise PlayerError(f"not heard by {', '.join(sorted(deaf))}")
             time.sleep(0.05)
 
-    def play(self, count: int, interval_s: float, played: Callable[[], None]) -> tuple[Play, I64]:
+    def play(
+        self, count: int, interval_s: float, shared: _Shared, played: Callable[[], None]
+    ) -> tuple[Play, I64]:
         """See `Player.play`; `played` is called after the last window."""
         recording = self._recording
         place, number = recording.numbers(self._last, count)
@@ -142,11 +162,12 @@ class _Stage:
         self._place = {n: k for k, n in enumerate(number.tolist())}
         truth = deque(recording.incidents(place, number))
         published = np.zeros(count)
-        begun = time.monotonic()
+        due = time.monotonic()
         for k, (i, n) in enumerate(zip(place.tolist(), number.tolist(), strict=True)):
             while truth and truth[0][0] <= k:
                 self.player.tell(truth.popleft()[1])
-            time.sleep(max(0.0, begun + k * interval_s - time.monotonic()))
+            time.sleep(max(0.0, due - time.monotonic()))
+            due, shared.place.value = due + shared.pace.value, k
             self._came.clear()
             published[k] = time.monotonic()
             self.player.publish(i, n, (n + 1) * recording.window_ns)

@@ -10,6 +10,7 @@ import numpy as np
 
 from cellwatch.models.drift.attribution import Scenario
 from cellwatch.models.drift.history import History
+from cellwatch.models.drift.loss_monitor import OPEN
 from cellwatch.models.drift.losses import log_loss
 from cellwatch.models.drift.prequential import LEARN, STEP
 from cellwatch.models.drift.watch import DriftSettings, DriftWatch
@@ -46,6 +47,14 @@ class Raised(NamedTuple):
 
 
 @dataclass(slots=True)
+class _Known:
+    """What was normal before the last drift that labels told of."""
+
+    limits: tuple[float, float] = OPEN
+    history: History = field(default_factory=History)
+
+
+@dataclass(slots=True)
 class Adapted:
     """What came of it."""
 
@@ -66,14 +75,15 @@ def adapt(
 
     These are the windows since the drift began, as estimated, until they hold LEARN labelled samples. The
     new model judges beside for STEP more, and judges alone from then on if it was wrong no more often than
-    the old one; else that stays. Meanwhile nothing is watched.
+    the old one; else that stays. Meanwhile nothing is watched. Who judges then is to be as good as it was
+    before the drift, as in `CellWatch`.
     """
     w, d = stream.attack.shape
     settings = settings or DriftSettings()
     run = Adapted(np.full((w, d), np.nan, np.float32))
     behind = np.concatenate([[0], np.cumsum(stream.labelled.sum(axis=1))])  # labelled samples before a window
-    now = 0
-    while (raised := _watch(stream, model, settings, seed, run, now, told)) is not None:
+    now, known = 0, _Known()
+    while (raised := _watch(stream, model, settings, seed, run, now, known, told)) is not None:
         made = max(int(np.searchsorted(behind, behind[raised.since] + LEARN)), raised.window + 1)
         now = int(np.searchsorted(behind, behind[min(made, w)] + STEP))
         if now > w:  # the stream ends before
@@ -105,11 +115,12 @@ def _watch(
     seed: int,
     run: Adapted,
     start: int,
+    before: _Known,
     told: Callable[[int], None],
 ) -> Raised | None:
-    """Judge from window `start` on until the alarm."""
+    """Judge from window `start` on until the alarm; what was normal until then goes into `before`."""
     w, d = stream.attack.shape
-    watch, history = DriftWatch(settings, devices=d, seed=seed), History()
+    watch, history = DriftWatch(settings, devices=d, seed=seed, ceiling=before.limits), before.history
     for first in range(start, w, AHEAD):
         part = slice(first, first + AHEAD)
         votes = model.votes(stream.x[part])
@@ -122,6 +133,8 @@ def _watch(
             history.add(np.full(len(loss), now, np.int64), loss, wrong, attack)
             if watch.labelled(loss, wrong) is not None:
                 since, kind = history.origin()
+                history.cut(since)
+                before.limits = watch.limits
                 return Raised(now, since, kind.scenario, watch.reasons)
             if silent:
                 span = settings.consecutive * settings.block
