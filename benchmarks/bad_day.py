@@ -6,8 +6,8 @@ Test sessions of the simulated bench, window after window through the real nodes
 windows a second (one a second while a candidate is made, as in life), with labels of the truth,
 `drift: {retrain: true, promote: true}` and nobody at the desk. After CALM sessions the world is another: A,
 summer comes to the simulated process, which is benign; B, attacks hide among what is benign; quiet, nothing
-changes. What the cell said of every window is set against the truth: before, during (from the change until the candidate decides for all),
-after.
+changes. What the cell said of every window is set against the truth: before, during (from the change until
+the candidate decides for all), after.
 """
 
 from __future__ import annotations
