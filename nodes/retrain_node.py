@@ -30,12 +30,12 @@ from cellwatch.models.registry.candidate_file import CandidateFile
 from cellwatch.models.registry.keys import Keys
 from cellwatch.models.registry.model_set import open_set, serves
 from cellwatch.models.registry.registry import Registry
-from cellwatch.models.types import Stage
+from cellwatch.models.types import CandidateState, Stage
 from cellwatch.nodes.candidate_watch import CandidateWatch
 from cellwatch.nodes.drivers.audit_log import AuditLog
 from cellwatch.nodes.drivers.sample_store import SampleStore
 from cellwatch.nodes.retrain_process import RetrainProcess
-from cellwatch.nodes.ros import convert, qos
+from cellwatch.nodes.ros import convert
 from cellwatch.nodes.ros.node import OK, WARN, CellNode, run
 from cellwatch.nodes.ros.params import param
 from cellwatch.nodes.shadow_process import ShadowProcess
@@ -93,6 +93,7 @@ class RetrainNode(CellNode):
         self.goal: Any = None
         self.made = self.failed = 0
         self.told: tuple[Any, ...] = ()
+        self.looked = False  # at the candidate: what was there before this life is no news
         self.told_s = 0.0
         self.pub = self.publisher(m.CandidateState, "candidate")
         self.service = self.create_service(MoveCandidate, "~/move_candidate", self._move)
@@ -109,7 +110,7 @@ class RetrainNode(CellNode):
             (m.FeatureWindow, "features", self._window),
             (m.SettledLabels, "labels/settled", self._labels),
         ):
-            self._subs.append(self.create_subscription(kind, topic, heard, qos.heard(topic), raw=True))
+            self.subscribe(kind, topic, heard, raw=True)
         if self.watch:
             watch = self.watch
             self.subscribe(m.ModelState, "model_state", lambda msg: watch.model(msg.version))
@@ -235,6 +236,7 @@ class RetrainNode(CellNode):
             else:
                 self.good_news("candidate", "the candidate can be read and judged again")
         self._tell()
+        self.looked = True
 
     def _hear(self, worker: RetrainProcess) -> None:
         running, last = worker.running, {}
@@ -337,8 +339,19 @@ class RetrainNode(CellNode):
         key = state.version, state.stage, state.held, state.devices, state.reason
         if key == self.told and time.monotonic() - self.told_s < TELL_S:
             return
-        self.told, self.told_s = key, time.monotonic()
+        before, self.told, self.told_s = self.told, key, time.monotonic()
+        if self.looked and before[:3] != key[:3]:
+            self._record_stage(state)
         self.say(self.pub, convert.candidate_msg(state))
+
+    def _record_stage(self, state: CandidateState) -> None:
+        """Put on record where the candidate stands, whoever moved it: a gate, a service, the command line."""
+        event = f"candidate {state.stage.name.lower()}{', held' if state.held else ''}"
+        try:
+            if self.audit is not None:
+                self.audit.operator(event, user=self.get_name(), reason=state.reason, target=state.version)
+        except (ValueError, OSError) as error:  # what is done is done: this is a note of it
+            self.news("audit", f"not on record: {error}")
 
     def health(self) -> tuple[bytes, str, dict[str, object]]:
         store, watch = self.store, self.watch

@@ -70,8 +70,9 @@ class CellNode(LifecycleNode):
         self._pubs.append(pub)
         return pub
 
-    def subscribe(self, kind: type, topic: str, callback: Any) -> None:
-        self._subs.append(self.create_subscription(kind, topic, callback, qos.heard(topic)))
+    def subscribe(self, kind: type, topic: str, callback: Any, *, raw: bool = False) -> None:
+        """Hear a topic; `raw`: as serialised bytes, which costs nothing to keep."""
+        self._subs.append(self.create_subscription(kind, topic, callback, qos.heard(topic), raw=raw))
 
     def say(self, pub: Any, msg: Any) -> bool:
         """Publish; a failing middleware is counted, never fatal."""

@@ -165,11 +165,19 @@ def test_a_candidate_is_said_and_moved(made, manifest, files):
     assert (heard[-1].version, heard[-1].parent, heard[-1].scenario) == (new, old, "A")
     assert "candidate is on its way" in ask(tester, spin, scenario=Retrain.Goal.A).error_msg
 
+    CandidateFile(registry).hold(time.time_ns(), "from the command line")
+    spin(lambda: heard[-1].held)
+    CandidateFile(registry).release(time.time_ns(), "")
+    spin(lambda: not heard[-1].held)
     done = move(tester, spin, MoveCandidate.Request.REJECT, user="anna", reason="not today")
     assert (done.error_code, done.stage) == (0, int(Stage.REJECTED))
     spin(lambda: heard[-1].stage == Stage.REJECTED)
     assert heard[-1].reason == "anna: not today"
     assert ("candidate reject", "anna") in audit(node)
+    spin(lambda: ("candidate rejected", "retrain_node") in audit(node))
+    stages = [event for event, who in audit(node) if who == "retrain_node"]
+    shadow, held = "candidate shadow", "candidate shadow, held"
+    assert stages == [shadow, held, shadow, "candidate rejected"]  # whoever moved it
     assert registry.current == old
 
 
