@@ -14,7 +14,7 @@ import numpy as np
 from cellwatch.models.datasets.dataset import DataSet
 from cellwatch.models.detectors.scaler import Scaler
 from cellwatch.models.fusion.calibration import Calibration, fit
-from cellwatch.models.fusion.fit import FusionFit, fit_fusion
+from cellwatch.models.fusion.fit import FusionFit, Hold, fit_fusion
 from cellwatch.models.registry.bundle import Bundle
 from cellwatch.models.registry.manifest import Manifest, ModelEntry
 from cellwatch.models.types import SEQUENCE, Level, LevelScores
@@ -35,12 +35,13 @@ def bundle(
     beside: dict[str, bytes],
     serve: Mapping[str, Sequence[str]] | None = None,
     budgets: Sequence[float] = BUDGETS,
+    hold: Hold | None = None,
 ) -> tuple[Manifest, dict[str, bytes]]:
     """Manifest and files. `beside`: baseline.json and profile.json of a site.
 
     A cell serves, at each level, what `serve` names, else the paper's ensemble that does best on validation,
     or everything. Weights are those of the served members; the others would add nothing and have 0.
-    `budgets`: see `fusion_of`.
+    `budgets`, `hold`: see `fusion_of`.
     """
     files = dict(beside)
     levels = data.only({one.level for one in models}).classes
@@ -63,7 +64,7 @@ def bundle(
         weights[str(level)] = dict.fromkeys(everyone, 0.0) | judge.weights_of(level, members)
         chosen[str(level)] = [name for name in members if name != RULES]
     if "benign_hours" in data.facts and 1 in levels:
-        files["fusion.json"] = fusion_of(data.only(levels), judge, chosen, budgets).to_json().encode()
+        files["fusion.json"] = fusion_of(data.only(levels), judge, chosen, budgets, hold).to_json().encode()
     manifest = Manifest(
         site=str(data.facts.get("site", data.name)),
         schema_id=schema_of(data).schema_id,
@@ -88,14 +89,18 @@ def bundle(
 
 
 def fusion_of(
-    data: DataSet, judge: Judge, serve: Mapping[str, list[str]], budgets: Sequence[float] = BUDGETS
+    data: DataSet,
+    judge: Judge,
+    serve: Mapping[str, list[str]],
+    budgets: Sequence[float] = BUDGETS,
+    hold: Hold | None = None,
 ) -> FusionFit:
     """What validation says of the fusion of the served models: weights, calibration, threshold.
 
     All its rows do, benign ones unthinned, for an alarm that lasts for several windows is one.
 
     The threshold keeps the first of `budgets` (false alarms an hour) that can be kept; ValueError if there
-    is none.
+    is none. `hold`, about the same rows, comes first.
     """
     part = data.running if data.running is not None else data.validation
     said = judge.said(part, {(name, level) for level in data.classes for name in serve[str(level)]})
@@ -109,7 +114,7 @@ def fusion_of(
     hours = float(data.facts["benign_hours"])  # type: ignore[arg-type]
     for per_hour in budgets:
         with suppress(ValueError):
-            found = fit_fusion(levels, truth, stream, hours=hours, per_hour=per_hour)
+            found = fit_fusion(levels, truth, stream, hours=hours, per_hour=per_hour, hold=hold)
             break
     else:
         raise ValueError(f"{data.name}: no threshold keeps even {budgets[-1]:g} false alarms an hour")

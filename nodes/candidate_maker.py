@@ -15,7 +15,7 @@ from cellwatch.models.datasets.dataset import DataSet, Part, concat
 from cellwatch.models.drift.benign_part import benign_part
 from cellwatch.models.drift.held_out_gate import A, B, GateSettings, HeldOut, held_out, judge
 from cellwatch.models.drift.live_rows import LiveRows, live_rows, parted
-from cellwatch.models.fusion.fit import FusionFit
+from cellwatch.models.fusion.fit import FusionFit, Hold
 from cellwatch.models.registry.bundle import Bundle, read
 from cellwatch.models.registry.keys import Keys
 from cellwatch.models.registry.manifest import Manifest
@@ -24,7 +24,7 @@ from cellwatch.models.registry.registry import Registry
 from cellwatch.models.rules.profile import Profile
 from cellwatch.models.rules.profile_builder import ProfileBuilder
 from cellwatch.models.rules.rulesense import RuleSettings
-from cellwatch.models.types import FeatureWindow
+from cellwatch.models.types import F64, Bool, FeatureWindow
 from cellwatch.nodes.bundling import BUDGETS, bundle, trained_of
 from cellwatch.nodes.judging import Judge
 from cellwatch.nodes.live_samples import live_samples
@@ -208,7 +208,7 @@ class CandidateMaker:
         """The parent's graphs with a new profile, weights, calibration and threshold."""
         models, _ = trained_of(self.parent)
         data = self._with(base, [], [*past, live.learn.part], live.hours(live.learn))
-        return self._judged(RECALIBRATED, data, models, live, profile, before)
+        return self._judged(RECALIBRATED, data, models, live, profile, before, live.learn)
 
     def _retrained(
         self, live: _Live, base: DataSet, past: list[Part], profile: Profile | None, before: HeldOut
@@ -231,7 +231,7 @@ class CandidateMaker:
         kept = [one for one in models if one.level not in levels]
         order = {(m.level, m.detector): i for i, m in enumerate(self.parent.manifest.models)}
         everyone = sorted([*kept, *new], key=lambda one: order[one.level, one.detector])
-        return self._judged(RETRAINED, data, everyone, live, profile, before)
+        return self._judged(RETRAINED, data, everyone, live, profile, before, check)
 
     def _with(self, base: DataSet, learn: list[Part], check: list[Part], hours: float) -> DataSet:
         """`base` with more rows to learn from and to calibrate on; `hours` of benign running behind these."""
@@ -258,7 +258,10 @@ class CandidateMaker:
         live: _Live,
         profile: Profile | None,
         before: HeldOut,
+        check: LiveRows,
     ) -> Made:
+        """`check`: rows of the cell that calibrate, the last ones of `data.running`."""
+        hold = self._hold(live, check, len(data.running) if data.running is not None else 0)
         self.say("calibration")
         _, scaler = trained_of(self.parent)
         judged_by = Judge(data, models, scaler, profile, lambda about: self.say("calibration", about=about))
@@ -271,7 +274,7 @@ class CandidateMaker:
             serve[str(one.level)].append(one.detector)
         manifest, files = bundle(
             data, models, judged_by, seed=self.order.seed, serve_all=False, beside=beside, serve=serve,
-            budgets=(self.per_hour, *(b for b in BUDGETS if b > self.per_hour)),
+            budgets=(self.per_hour, *(b for b in BUDGETS if b > self.per_hour)), hold=hold,
         )  # fmt: skip
         manifest = replace(
             manifest, site=parent.site, schema_id=parent.schema_id, window_s=parent.window_s,
@@ -287,26 +290,45 @@ class CandidateMaker:
         why = judge(before, after, self.order.scenario, self.per_hour, self.settings)
         return Made(how, candidate, live, before, after, why)
 
-    def _figures(self, version: Bundle, live: _Live, about: str) -> HeldOut:
-        """Of a version, on what was held out."""
-        held = live.held
-        first, last = int(held.window_id.min()) - WARM_UP, int(held.window_id.max())
+    def _hold(self, live: _Live, check: LiveRows, n: int) -> Hold | None:
+        """No more attacks of `check`, the last of n rows, are missed than the parent misses of them.
+
+        A parent that raises false alarms finds attacks by the way: a budget that was kept by a higher
+        threshold alone would be paid by those.
+        """
+        attacks = check.take(check.attack)
+        if not len(attacks) or n < len(check):
+            return None
+        _, objected, _ = self._said(self.parent, live, attacks, "parent")
+        rows = np.zeros(n, np.bool_)
+        rows[n - len(check) :] = True
+        return Hold(rows, int((~objected).sum()))
+
+    def _said(self, version: Bundle, live: _Live, rows: LiveRows, about: str) -> tuple[F64, Bool, float]:
+        """P(attack) and objection (n,) of a version to rows as they follow each other, and its threshold."""
+        first, last = int(rows.window_id.min()) - WARM_UP, int(rows.window_id.max())
         windows = [w for w in live.windows if first <= w.window_id <= last and not w.commissioning]
         every = max(len(windows) // 20, 1)
 
         def seen(done: int) -> None:
-            if done % every == 0:
+            if done % every == 0 or done == len(windows):
                 self.say("judging", done, len(windows), about=about)
 
         said = rehearse(version, windows, self.rules, seen)
-        samples = list(zip(held.window_id.tolist(), held.part.device.tolist(), strict=True))
+        samples = list(zip(rows.window_id.tolist(), rows.part.device.tolist(), strict=True))
+        return *said.of(samples), said.threshold
+
+    def _figures(self, version: Bundle, live: _Live, about: str) -> HeldOut:
+        """Of a version, on what was held out."""
+        held = live.held
+        probability, objected, threshold = self._said(version, live, held, about)
         figures = held_out(
-            *said.of(samples), held.attack, held.part.device, held.window_id,
-            threshold=said.threshold,
+            probability, objected, held.attack, held.part.device, held.window_id,
+            threshold=threshold,
             hours=live.hours(held),
             size_bytes=sum(len(graph.content) for graph in graphs_of(version)),
         )  # fmt: skip
-        self.say("judging", len(windows), len(windows), figures.loss, about)
+        self.say("judging", loss=figures.loss, about=about)
         return figures
 
 

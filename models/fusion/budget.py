@@ -42,9 +42,16 @@ class Budget:
 
 
 def threshold_for_budget(
-    probability: F64, stream: ArrayLike, hours: float, per_hour: float, floor: float = 0.0
+    probability: F64,
+    stream: ArrayLike,
+    hours: float,
+    per_hour: float,
+    floor: float = 0.0,
+    ceiling: float = 1.0,
 ) -> Budget:
     """The lowest tau >= `floor` above which benign windows raise at most `per_hour` alarms an hour.
+
+    It is not above `ceiling` (or `floor`, if that is higher), also where the budget is not kept there.
 
     `probability` (n,): fused P(attack) of benign validation windows, in order of time within each `stream`,
     (n,) of any kind (one device in one session). An alarm is a rise to tau or above, so windows in a row are
@@ -66,4 +73,7 @@ def threshold_for_budget(
     k = int(over[-1]) + 1 if len(over) else 0  # from here on every tau keeps it
     if k == len(taus):
         raise ValueError(f"no threshold up to 1 keeps {per_hour:g} false alarms an hour")
+    if taus[k] > max(floor, ceiling):
+        tau = max(floor, ceiling)
+        return Budget(tau, per_hour, int((ends >= tau).sum() - (starts >= tau).sum()), hours)
     return Budget(float(taus[k]), per_hour, int(alarms[k]), hours)

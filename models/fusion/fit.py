@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -91,6 +91,19 @@ class FusionFit:
             raise ValueError(f"not a fit of the fusion: {error!r}") from None
 
 
+class Hold(NamedTuple):
+    """Attacks that a budget of false alarms must not cost."""
+
+    rows: Bool  # (n,) of the validation windows
+    missed: int  # of their attacks, at most that many may stay below the threshold
+
+
+def _ceiling(probability: F64, missed: int) -> float:
+    """The greatest threshold that at most `missed` of the attacks (k,) do not reach; NaN reaches none."""
+    p = np.sort(np.where(np.isnan(probability), -np.inf, probability))
+    return float(p[missed]) if missed < len(p) and np.isfinite(p[missed]) else 1.0
+
+
 def fit_fusion(
     levels: Mapping[Level, LevelScores],
     truth: Mapping[Level, I64],
@@ -99,6 +112,7 @@ def fit_fusion(
     hours: float,
     per_hour: float = 1.0,
     method: str = "isotonic",
+    hold: Hold | None = None,
 ) -> FusionFit:
     """Fit on validation windows that no model was trained on.
 
@@ -107,7 +121,7 @@ def fit_fusion(
     its windows in order of time, those of other streams may stand between; `hours`: of benign running behind
     the benign rows. Weights and calibrators of the single detectors are fitted on every other stream, what
     stands on them (calibration of the fused score, threshold) on the rest. What cannot be calibrated stays as
-    it is and is named in `as_is`. ValueError if no threshold keeps the budget.
+    it is and is named in `as_is`. `hold` comes before the budget. ValueError if no threshold keeps that.
     """
     _, number = np.unique(np.asarray(stream), return_inverse=True)
     first = number % 2 == 0 if number.max(initial=0) > 0 else np.ones(len(number), bool)
@@ -154,6 +168,7 @@ def fit_fusion(
         hours * float(np.mean(then[~attack])) if (~attack).any() else 0.0,
         per_hour,
         FLOOR,
+        1.0 if hold is None else _ceiling(probability[hold.rows & attack], hold.missed),
     )
     vote = _vote(levels, truth, np.flatnonzero(first & attack), settings)
     settings = replace(settings, vote=vote)

@@ -55,6 +55,14 @@ def test_a_budget_that_cannot_be_kept_is_refused():
         threshold_for_budget(np.zeros(0), np.zeros(0), 1.0, 1.0)
 
 
+def test_the_ceiling_comes_before_the_budget():
+    p, one = np.array([0.1, 0.9, 0.1, 0.8, 0.1]), np.zeros(5, int)
+    found = threshold_for_budget(p, one, 1.0, 0.0, floor=0.5, ceiling=0.85)
+    assert (found.threshold, found.alarms, found.per_hour) == (0.85, 1, 0.0)  # and says what it costs
+    assert threshold_for_budget(p, one, 1.0, 0.0, floor=0.5, ceiling=0.3).threshold == 0.5
+    assert threshold_for_budget(p, one, 1.0, 9.0, floor=0.5, ceiling=0.85).threshold == 0.5
+
+
 def test_few_hours_prove_little():
     calm = np.zeros(10)
     found = threshold_for_budget(calm, np.zeros(10, int), hours=3.0, per_hour=0.0, floor=0.5)

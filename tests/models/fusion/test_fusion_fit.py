@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from cellwatch.models.fusion.fit import FusionFit, fit_fusion
+from cellwatch.models.fusion.fit import FusionFit, Hold, fit_fusion
 from cellwatch.models.fusion.formulas import attack_probability
 from cellwatch.models.fusion.fusion import FusionSettings
 from cellwatch.models.fusion.reliability import reliability
@@ -73,6 +73,23 @@ def test_the_budget_moves_the_threshold():
     assert strict.threshold > loose.threshold >= 0.5
     assert strict.alarms <= 0.5 * strict.hours
     assert strict.hours == pytest.approx(10.0 / 2, rel=0.1)  # half of the streams choose the threshold
+
+
+@pytest.mark.parametrize("missed", [0, 40])
+def test_a_budget_is_not_paid_by_attacks_that_are_held(missed):
+    levels, truth, stream = validation()
+    rows = stream >= STREAMS - 4
+    free = fit_fusion(levels, truth, stream, hours=10.0, per_hour=0.5)
+    held = fit_fusion(levels, truth, stream, hours=10.0, per_hour=0.5, hold=Hold(rows, missed))
+    probability, _ = fused(held, levels)
+    attacks = probability[rows & (truth[Level.L1] == 1)]
+    assert (attacks < free.budget.threshold).sum() > missed  # or there were nothing to hold
+    assert (attacks < held.budget.threshold).sum() <= missed or held.budget.threshold == 0.5
+    assert held.budget.threshold < free.budget.threshold
+    assert held.budget.alarms > free.budget.alarms
+    assert held.weights == free.weights
+    many = fit_fusion(levels, truth, stream, hours=10.0, per_hour=0.5, hold=Hold(rows, len(attacks)))
+    assert many.budget == free.budget
 
 
 def test_windows_in_a_row_are_one_alarm_though_other_streams_stand_between():
