@@ -1,28 +1,24 @@
 """How fast the recording is: `python benchmarks/recording.py [--json] [--points N]`.
 
-Encode, append to the log, forward and read back, next to influxdb-client's Point path in the same run.
-Forwarding needs `victoria-metrics` (v2) or `influxd` (1.x) on the PATH and is left out without them.
-The time to import influxdb-client counts for v2.
+Encode, append to the log and read back, next to influxdb-client's `Point` in the same run. All the way to a
+server: `benchmarks/export.py`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import shutil
-import socket
-import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from pathlib import Path
 
 import numpy as np
 
 from cellwatch.models.types import TagBatch, TagCatalog, TagInfo
 from cellwatch.nodes.drivers.line_protocol import TagEncoder
-from cellwatch.nodes.drivers.store import Recorder, RecorderSettings, Store
+from cellwatch.nodes.drivers.store import Recorder
+from cellwatch.nodes.history import History
 
 TAGS = 1000
 NOW = 1_700_000_000_000_000_000
@@ -37,9 +33,9 @@ def batches(number):
         yield TagBatch("plc1", k + 1, tag, rng.normal(50, 10, TAGS), status, times, times, NOW)
 
 
-def catalog():
+def catalog(plc="plc1"):
     tags = tuple(TagInfo(f"area1.TIC{i:04d}.PV", f"ns=2;i={i}", f"device{i % 20:02d}") for i in range(TAGS))
-    return TagCatalog("plc1", tags)
+    return TagCatalog(plc, tags)
 
 
 def client_points(samples, tags, limit):
@@ -59,56 +55,6 @@ def client_points(samples, tags, limit):
         if done >= limit:
             break
     return (time.process_time() - cpu) / done
-
-
-def start(binary, folder):
-    """Server on loopback: (process, URL of the target)."""
-    ports = []
-    for _ in range(2):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            ports.append(probe.getsockname()[1])
-    url = f"http://127.0.0.1:{ports[0]}"
-    if "victoria" in binary:
-        command = [binary, f"-httpListenAddr=127.0.0.1:{ports[0]}", f"-storageDataPath={folder}/v"]
-        command += ["-retentionPeriod=100y"]
-        probe_path, target = "/health", f"{url}?org=o&bucket=bench"
-    else:
-        settings = folder / "influxdb.conf"
-        settings.write_text(
-            f'reporting-disabled = true\nbind-address = "127.0.0.1:{ports[1]}"\n'
-            f'[meta]\ndir = "{folder}/meta"\n'
-            f'[data]\ndir = "{folder}/data"\nwal-dir = "{folder}/wal"\n[http]\n'
-            f'bind-address = "127.0.0.1:{ports[0]}"\nlog-enabled = false\n[monitor]\nstore-enabled = false\n'
-        )
-        command, probe_path, target = [binary, "-config", settings], "/ping", f"{url}?db=bench"
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    for _ in range(100):
-        try:
-            urllib.request.urlopen(url + probe_path, timeout=1).close()
-            break
-        except OSError:
-            time.sleep(0.1)
-    return server, target
-
-
-def forward(binary, folder, lines):
-    """Wall and CPU seconds to send `lines` from the log until the server has confirmed them all."""
-    server, target = start(binary, folder)
-    try:
-        recorder = Recorder(folder / "log")
-        for block in lines:
-            recorder.append(block, TAGS)
-        recorder.close(60)
-        wall, cpu = time.perf_counter(), time.process_time()
-        recorder = Recorder(folder / "log", RecorderSettings(influx=target))
-        stats = recorder.close(120)
-        if stats != (len(lines) * TAGS, 0, 0):
-            sys.exit(f"forwarding lost points: {stats}")
-        return time.perf_counter() - wall, time.process_time() - cpu
-    finally:
-        server.terminate()
-        server.wait()
 
 
 def measure(points):
@@ -139,7 +85,7 @@ def measure(points):
         result["append_us_per_point"] = (time.process_time() - cpu) / total * 1e6
         recorder.close()
         wall = time.perf_counter()
-        _, values = Store(folder).series("tags", "value", {"tag": book.tags[3].name})
+        values = History(folder).series("tags", "value", {"tag": book.tags[3].name}).low
         result["read_lines_per_s"] = total / (time.perf_counter() - wall)
         if len(values) != number:
             sys.exit(f"read {len(values)} of {number} points back")
@@ -152,13 +98,6 @@ def measure(points):
             time.sleep(max(0.0, begin + (k + 1) * 0.1 - time.monotonic()))
         recorder.close()
         result["core_percent_at_10k_per_s"] = 100 * (time.process_time() - cpu) / (len(paced) * 0.1)
-    for key, program in (("v2", "victoria-metrics"), ("v1", "influxd")):
-        binary = shutil.which(program)
-        if binary is not None:
-            with tempfile.TemporaryDirectory() as name:
-                wall_s, cpu_s = forward(binary, Path(name), lines)
-            result[f"forward_{key}_points_per_s"] = total / wall_s
-            result[f"forward_{key}_us_per_point"] = cpu_s / total * 1e6
     return result
 
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cellwatch.models.types import DriftState, Stage
-from cellwatch.nodes.drift_record import LABELLED, MONITORS, Curve, DriftRecord
+from cellwatch.nodes.drift_record import LABELLED, Curve, DriftRecord
+from cellwatch.nodes.drivers.record_schema import MONITORS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -95,7 +96,7 @@ def _others(axes: Axes, curves: Sequence[Curve]) -> None:
         colour = f"C{MONITORS.index(curve.monitor)}"
         at = _times(curve.at_ns)
         axes.plot(at, share, color=colour, linewidth=1, marker=".", markersize=3, label=label)  # type: ignore[arg-type]
-    axes.set_ylabel("without labels:\nshare of the limit")
+    axes.set_ylabel("other monitors:\nshare of the limit")
     if named:
         axes.axhline(1, color="#b03a2e", linewidth=1, linestyle="--")
         axes.legend(ncols=4, loc="upper left", **BARE)

@@ -13,9 +13,9 @@ import numpy as np
 
 from cellwatch.models.types import DriftState, Stage
 from cellwatch.nodes.drivers.line_protocol import Point
+from cellwatch.nodes.drivers.record_schema import MONITORS
 from cellwatch.nodes.drivers.store import Store
 
-MONITORS = ("loss", "errors", "features", "scores", "disagreement", "calibration")
 LABELLED = MONITORS[:2]  # these know the truth
 UNDER_WAY = (Stage.SHADOW.name, Stage.CANARY.name, Stage.ACTIVE.name)
 SCENARIOS = {"A": "scenario A, false alarms", "B": "scenario B, misses", "": "no labels say of which kind"}

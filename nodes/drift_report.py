@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from cellwatch.nodes.moments import moment
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,9 +28,10 @@ def report(
     """Tell the drift of a cell: alarms, scenarios, candidates, versions; loss and monitors as a picture."""
     from cellwatch.nodes.cli import fail, out, print_json
     from cellwatch.nodes.drift_record import read, to_json
+    from cellwatch.nodes.record_folder import record_folder
 
     try:
-        folder = _folder(cell, run)
+        folder = record_folder(cell, run)
         found = read(folder)
         if hours is not None:
             found = read(folder, found.last_ns - _ns(hours))
@@ -52,28 +54,6 @@ def _ns(hours: float) -> int:
     if not math.isfinite(hours):
         raise ValueError(f"--hours {hours:g}: a number of hours; without it the whole record")
     return round(hours * 3.6e12)
-
-
-def _folder(cell: str, run: Path | None) -> Path:
-    """Folder of the record. ValueError if there is none."""
-    from cellwatch.nodes.runner import home
-
-    whole = run or home() / "cells" / cell
-    for folder in (whole / "record", whole):
-        if any(folder.glob("*.lp")):
-            return folder
-    known = sorted(path.parent.name for path in home().glob("cells/*/record"))
-    hint = f"; cells with a record here: {', '.join(known)}" if known and run is None else ""
-    raise ValueError(f"no record in {whole}{hint}")
-
-
-def moment(at_ns: int) -> str:
-    """Date and time.
-
-    >>> moment(1_700_000_000_500_000_000)
-    '2023-11-14 22:13:20Z'
-    """
-    return datetime.fromtimestamp(at_ns // 1_000_000_000, tz=UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
 def _print(screen: Console, found: DriftRecord, folder: Path) -> None:

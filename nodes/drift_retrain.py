@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cellwatch.nodes.drift_label import moment
+from cellwatch.nodes.moments import moment_ns
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -59,7 +59,7 @@ def retrain(
             "registry": str(folder), "keys": str(home() / "keys"), "store": str(store),
             "scenario": _scenario(scenario),
             "fallback": str(shipped) if shipped.is_dir() else "", "cache": str(cache or home() / "datasets"),
-            "since_ns": moment(since, time.time_ns(), "--since") if since else 0, "replay": replay,
+            "since_ns": moment_ns(since, time.time_ns(), "--since") if since else 0, "replay": replay,
             "label": label, "cores": cores, "seed": seed, "levels": _levels(level), "idle": False,
         }  # fmt: skip
         with bar(err) as tick:

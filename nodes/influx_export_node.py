@@ -1,25 +1,27 @@
 """Export node: every stream to disk, and from there to InfluxDB.
 
-Subscribes  every topic of the cell
+Subscribes  every topic of the cell, /diagnostics
 Parameters  folder, influx, max_mb, segment_mb (see `Params`)
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cellwatch_msgs import msg as m
+from diagnostic_msgs.msg import DiagnosticArray
 
 from cellwatch.models.features.schema import default_schema
 from cellwatch.models.types import Alarm
 from cellwatch.nodes.drivers import line_protocol as lp
 from cellwatch.nodes.drivers.store import Recorder, RecorderSettings
-from cellwatch.nodes.ros import convert
+from cellwatch.nodes.heard import Heard
+from cellwatch.nodes.ros import convert, qos
 from cellwatch.nodes.ros.node import ERROR, OK, WARN, CellNode, run
 from cellwatch.nodes.ros.params import param
-from cellwatch.nodes.sequence import Sequence
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,7 @@ class InfluxExportNode(CellNode):
         self.encoders: dict[str, lp.TagEncoder] = {}
         self.early: deque = deque(maxlen=200)  # batches that came before their catalogue
         self.unnamed = 0
-        self.sequence = Sequence()
-        self.unheard = 0  # batches that DDS did not deliver
+        self.heard = Heard(self.recorder)
         self.recorded: dict[str, Alarm] = {}  # alarms as last recorded
         self.candidate = b""  # likewise, without its time
         record = self._record
@@ -72,6 +73,9 @@ class InfluxExportNode(CellNode):
         self.subscribe(m.CandidateState, "candidate", self._candidate)
         self.subscribe(m.ModelState, "model_state", self._models)
         self.subscribe(m.Label, "labels", lambda x: record(lp.label_lines(convert.label(x))))
+        self._subs.append(
+            self.create_subscription(DiagnosticArray, "/diagnostics", self._health_of, qos.DIAGNOSTICS)
+        )
 
     def _record(self, lines: bytes) -> None:
         self.recorder.append(lines)
@@ -101,6 +105,15 @@ class InfluxExportNode(CellNode):
         if news:
             self._record(lp.alarm_lines(news))
 
+    def _health_of(self, msg: DiagnosticArray) -> None:
+        """Record how the nodes of this cell are; every counter is a float, so that none changes its type."""
+        at_ns = convert.time_ns(msg.header.stamp)
+        for status in msg.status:
+            if status.hardware_id == f"cellwatch:{self.get_namespace()}":
+                values = {v.key: number(v.value) for v in status.values if v.key not in {"pid", "message"}}
+                fields = {"message": status.message, **values}
+                self._record(lp.health_lines(status.name, status.level[0], fields, at_ns))
+
     def _catalog(self, msg: m.TagCatalog) -> None:
         self.encoders[msg.header.frame_id] = lp.TagEncoder(convert.catalog(msg))
         waiting, self.early = list(self.early), deque(maxlen=self.early.maxlen)
@@ -108,7 +121,9 @@ class InfluxExportNode(CellNode):
             self._write_tags(batch)
 
     def _tags(self, msg: m.TagBatch) -> None:
-        self.unheard += self.sequence.lost(msg.header.frame_id, msg.sequence)
+        plc = msg.header.frame_id
+        if missed := self.heard.take(plc, msg.sequence):
+            self._record(lp.missed_lines(plc, missed, msg.sequence, convert.time_ns(msg.header.stamp)))
         self._write_tags(msg)
 
     def _write_tags(self, msg: m.TagBatch) -> None:
@@ -121,6 +136,7 @@ class InfluxExportNode(CellNode):
         self.early.append(msg)
 
     def step(self) -> None:
+        self.heard.note()
         warnings = self.recorder.warnings
         if warnings:
             self.news("recorder", "; ".join(warnings))
@@ -129,6 +145,8 @@ class InfluxExportNode(CellNode):
 
     def stop(self) -> None:
         self.recorder.flush(timeout=3.0)
+        self.heard.note()
+        self.heard.note()
 
     def release(self) -> None:
         if getattr(self, "recorder", None) is not None:
@@ -137,12 +155,20 @@ class InfluxExportNode(CellNode):
 
     def health(self) -> tuple[bytes, str, dict[str, object]]:
         stats = self.recorder.stats
-        lost = stats.lost + self.unnamed + self.unheard
+        lost = stats.lost + self.unnamed + self.heard.missed
         counters = {"written": stats.written, "pending": stats.pending, "lost": lost}
         warnings = self.recorder.warnings
         if warnings:
             return ERROR if counters["lost"] else WARN, "; ".join(warnings), counters
         return OK, self.params.influx or self.params.folder, counters
+
+
+def number(text: str) -> float:
+    """NaN, which no record holds, if it is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def main() -> None:

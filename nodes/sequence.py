@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 class Sequence:
     """Last batch number of each source; one that starts anew is a restarted link, not a loss.
@@ -11,11 +13,11 @@ class Sequence:
     (0, 2, 0)
     """
 
-    def __init__(self) -> None:
-        self._last: dict[str, int] = {}
+    def __init__(self, last: Mapping[str, int] | None = None) -> None:
+        self.last = dict(last or {})
 
     def lost(self, source: str, number: int) -> int:
         """Take batch `number` of a source; batches missing between it and the one before."""
-        expected = self._last.get(source, number - 1) + 1
-        self._last[source] = number
+        expected = self.last.get(source, number - 1) + 1
+        self.last[source] = number
         return max(0, number - expected)

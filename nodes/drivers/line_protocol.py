@@ -6,29 +6,8 @@ that has the same measurement, tags and time, so sending a line twice leaves one
 
 Two samples of one tag with the same source time are one point: the later line wins, field by field.
 
-Measurements (tags; fields). Enumerations are the integers of `models.types`; NaN and infinity are left out:
-
-- ``tags`` (device, plc, tag; value, status, quality 0 good / 1 uncertain / 2 bad); time = source time.
-  A sample without a number keeps its status, so that bad quality is history too.
-- ``gaps`` (plc; reason, end_ns, duration_s, or dropped and sequence)
-- ``features`` (device; window_id, commissioning, held, one field a column)
-- ``traffic`` (; window_id, devices, packets, malformed, dropped, late)
-- ``verdicts`` (source, device; window_id, screening, confidence, violations, latency_s, abstained), and for
-  each detector (source, device, detector, level; window_id, ``p_CLASS`` or abstained)
-- ``violations`` (source, device, feature, rule; window_id, observed, low, high, category, attack_id)
-- ``fused`` (device; window_id, decision, probability, threshold, category, attack_type, violations,
-  explanation, explanation_json where not ALLOW)
-- ``alarms`` (device, category; state, priority, ne107, active, annunciated, occurrences, message, user,
-  reason); time = last change
-- ``attributions`` (device; window_id, explanation, one field a feature: its share of P(attack))
-- ``commands`` (tag; command_id, window_id, status, value, read_back, error, issued_ns)
-- ``labels`` (kind, device; name, category, type, end_ns, devices, attack_id)
-- ``drift`` (; state, scenario, since_ns, level, version, reasons, windows, labelled, held_back, and for each
-  monitor MONITOR, MONITOR_limit, MONITOR_place)
-- ``candidate`` (; stage, held, version, parent, scenario, devices, since_ns, reason, and the figures of
-  `models.types.StageFigures`)
-- ``models`` (node; version, "" = none, detectors, failed, replica, replicas, detail)
-- ``health`` (name; level and the counters)
+The measurements with their tags and fields: `record_schema`. NaN and infinity are left out: a sample without
+a number keeps its status, so that bad quality is history too.
 
 Escaping follows the InfluxDB reference. Where servers read the same bytes differently, a look-alike stands in
 and `parse_line` turns it back: a control character becomes its Unicode picture (newline: U+240A), a backslash
@@ -125,18 +104,18 @@ def line(measurement: str, tags: Mapping[str, str], fields: Mapping[str, Field],
     'health,name=tap dropped=3i,lag_s=0.5 7\n'
     """
     texts = [(k, _field(v)) for k, v in fields.items()]
-    body = ",".join([f"{_field_key(k)}={v}" for k, v in texts if v])
+    body = ",".join([f"{escape_field(k)}={v}" for k, v in texts if v])
     return f"{_prefix(measurement, tags)} {body} {time_ns}\n" if body else ""
 
 
-def _field_key(name: str) -> str:
+def escape_field(name: str) -> str:
     """Field key; `time` is reserved by InfluxDB and gets an underscore."""
     return escape_name(name).replace('"', _QUOTE) if name != "time" else "time_"
 
 
 @lru_cache(maxsize=64)
 def _field_keys(columns: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(f"{_field_key(c)}=" for c in columns)
+    return tuple(f"{escape_field(c)}=" for c in columns)
 
 
 def _encode(lines: Iterable[str]) -> bytes:
@@ -207,6 +186,12 @@ class TagEncoder:
             keys[i], texts[i], suffixes[i] = self._plain[batch.tag[i]], "", suffixes[i][1:]
         mixed = zip(keys, texts, suffixes, times.tolist(), strict=True)
         return [f"{key}{text}{suffix}{time}\n" for key, text, suffix, time in mixed]
+
+
+def missed_lines(plc: str, batches: int, sequence: int, received_ns: int) -> bytes:
+    """Encode that batches of a PLC before number `sequence` were not heard, so not recorded."""
+    fields: dict[str, Field] = {"batches": batches, "sequence": sequence}
+    return _encode([line("gaps", {"plc": plc}, fields, received_ns)])
 
 
 def feature_lines(window: FeatureWindow, columns: tuple[str, ...]) -> bytes:
@@ -439,14 +424,20 @@ _UNESCAPE = re.compile(r"\\([ ,=])")
 _UNESCAPE_STRING = re.compile(r'\\(["\\])')
 
 
-def _name(text: str) -> str:
+def parse_name(text: str) -> str:
+    """Measurement, tag key, tag value or field key as it was before `escape_name`."""
     if "\\" in text:
         text = _UNESCAPE.sub(r"\1", text)
     return text if text.isascii() else text.translate(_CONTROLS).replace(_BACKSLASH, "\\")
 
 
-def _value(text: str) -> Field:
-    """Value of a field. Raises ValueError."""
+def parse_field(text: str) -> str:
+    """Field key as it was before `escape_field`, but for `time_`."""
+    return parse_name(text).replace(_QUOTE, '"')
+
+
+def parse_value(text: str) -> Field:
+    """Value of a field as it stands in a line. Raises ValueError."""
     if not text:
         raise ValueError("empty field")
     if text[0] == '"':
@@ -466,7 +457,7 @@ def _parse_plain(whole: str) -> Point:
     key, body, time_ns = whole.split(" ")
     measurement, *pairs = key.split(",")
     tags = dict([pair.split("=") for pair in pairs])
-    fields = {name: _value(value) for name, value in [pair.split("=") for pair in body.split(",")]}
+    fields = {name: parse_value(value) for name, value in [pair.split("=") for pair in body.split(",")]}
     return Point(measurement, tags, fields, int(time_ns))
 
 
@@ -491,12 +482,12 @@ def parse_line(text: bytes) -> Point:
         found = _PAIR.fullmatch(pair)
         if found is None:
             raise ValueError(f"not a tag: {pair[:80]!r}")
-        tags[_name(found[1])] = _name(found[2])
+        tags[parse_name(found[1])] = parse_name(found[2])
     body, fields, at = match["fields"], dict[str, Any](), 0
     while at < len(body):
         found = _FIELD.match(body, at)
         if found is None:
             raise ValueError(f"not a field: {body[at : at + 80]!r}")
-        fields[_name(found[1]).replace(_QUOTE, '"')] = _value(found[2])
+        fields[parse_field(found[1])] = parse_value(found[2])
         at = found.end()
-    return Point(_name(measurement), tags, fields, int(match["time"]))
+    return Point(parse_name(measurement), tags, fields, int(match["time"]))

@@ -11,10 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
-from cellwatch.models.types import F64, I64
-from cellwatch.nodes.drivers.line_protocol import Point, escape_name, parse_line
+from cellwatch.nodes.drivers.line_protocol import INT64_MAX, Point, escape_name, parse_line
 from cellwatch.nodes.drivers.wal import (
     MAX_BYTES,
     SEGMENT_BYTES,
@@ -23,6 +20,7 @@ from cellwatch.nodes.drivers.wal import (
     Wal,
     segment_path,
     segments,
+    time_span,
     unpack,
 )
 
@@ -121,6 +119,16 @@ class Recorder:
         sent = self._forwarder.stats
         return ExportStats(sent.written, sent.pending + waiting, sent.lost + dropped)
 
+    @property
+    def appended(self) -> int:
+        """Points taken since the start."""
+        return self._appended
+
+    @property
+    def durable(self) -> int:
+        """Of these, the first so many are on disk or lost."""
+        return self._wal.synced_at - self._start + self._dropped
+
     def append(self, lines: bytes, points: int | None = None) -> None:
         """Queue whole lines for the log; `points` is their number, counted if not given."""
         if not lines:
@@ -150,7 +158,7 @@ class Recorder:
             self._wake.notify()
 
         def done() -> bool:
-            return self._wal.synced_at - self._start + self._dropped >= goal
+            return self.durable >= goal
 
         with self._synced:
             return self._synced.wait_for(done, timeout)
@@ -272,7 +280,7 @@ class StoreStats:
 class Store:
     """Reading side of a log; also while it is being written, without a lock.
 
-    A point that was recorded twice (a replay) is in the log twice; `series` keeps the later one.
+    A point that was recorded twice (a replay) is in the log twice; `nodes.history` keeps the later one.
     Raises FileNotFoundError if there is no such folder.
     """
 
@@ -280,19 +288,34 @@ class Store:
         self.folder = Path(folder)
         if not self.folder.is_dir():
             raise FileNotFoundError(f"no recording in {self.folder}; name the folder of a recording")
+        self._spans: dict[int, tuple[int, int]] = {}  # times of closed segments
+
+    def span(self) -> tuple[int, int]:
+        """Least and greatest time of a point, (0, 0) if there is none."""
+        found = [span for begin in segments(self.folder) if (span := self._span(begin))]
+        return min((first for first, _ in found), default=0), max((last for _, last in found), default=0)
+
+    def _span(self, begin: int, data: bytes | None = None) -> tuple[int, int] | None:
+        """Times of a segment, as its headers say; None if it holds no point."""
+        if begin not in self._spans:
+            found = time_span(_read(self.folder, begin) if data is None else data)
+            if found is None or begin == max(segments(self.folder), default=begin):  # still written
+                return found
+            self._spans[begin] = found
+        return self._spans[begin]
 
     def blocks(self, start_ns: int | None = None, end_ns: int | None = None) -> Iterator[Block]:
         """Blocks that may hold points with start_ns <= time < end_ns, in order of recording."""
+        low = -INT64_MAX - 1 if start_ns is None else start_ns
+        high = INT64_MAX if end_ns is None else end_ns
         for begin in segments(self.folder):
-            try:
-                data = segment_path(self.folder, begin).read_bytes()
-            except FileNotFoundError:  # deleted by retention since we listed it
-                continue
-            for block in unpack(data):
-                if (start_ns is None or block.last_ns >= start_ns) and (
-                    end_ns is None or block.first_ns < end_ns
-                ):
-                    yield block
+            known = self._spans.get(begin)
+            data = _read(self.folder, begin) if known is None else b""
+            first, last = known or self._span(begin, data) or (high, low)
+            if last >= low and first < high:
+                for block in unpack(data or _read(self.folder, begin)):
+                    if block.last_ns >= low and block.first_ns < high:
+                        yield block
 
     def lines(
         self,
@@ -332,23 +355,6 @@ class Store:
         """Parse `lines`."""
         return map(parse_line, self.lines(measurement, start_ns, end_ns, tags))
 
-    def series(
-        self,
-        measurement: str,
-        column: str,
-        tags: Mapping[str, str] | None = None,
-        start_ns: int | None = None,
-        end_ns: int | None = None,
-    ) -> tuple[I64, F64]:
-        """Return times in ns (rising, each once) and values of one numeric field, both of shape (n,)."""
-        last: dict[int, float] = {}
-        for point in self.points(measurement, start_ns, end_ns, tags):
-            value = point.fields.get(column)
-            if isinstance(value, int | float):
-                last[point.time_ns] = float(value)
-        times = sorted(last)
-        return np.array(times, dtype=np.int64), np.array([last[t] for t in times], dtype=np.float64)
-
     def count(
         self, start_ns: int | None = None, end_ns: int | None = None, tags: Mapping[str, str] | None = None
     ) -> dict[str, int]:
@@ -375,6 +381,14 @@ class Store:
         return StoreStats(
             len(begins), size, points, missing, min(first, default=0), max(last, default=0), measurements
         )
+
+
+def _read(folder: Path, begin: int) -> bytes:
+    """A segment, b"" if retention has deleted it since it was listed."""
+    try:
+        return segment_path(folder, begin).read_bytes()
+    except FileNotFoundError:
+        return b""
 
 
 _MEASUREMENT = re.compile(rb"(?:[^\\, ]|\\.)+")

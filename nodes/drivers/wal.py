@@ -6,8 +6,8 @@ the log before it. Each block of lines follows a header, which line protocol rea
     #cellwatch at=1200 points=2 first=1700000000000000000 last=1700000000100000000 bytes=98 crc32=5f1c3a07
 
 so `grep` and `wc` read a log, and `curl --data-binary @FILE` sends it. `at` is the place in the log (points
-the log before it. Each block of lines follows a header, which line protocol reads as a comment::
-`at` is a loss that every reader sees.
+before this block), and the checksum covers the header and the lines: a jump of `at` is a loss that every
+reader sees.
 
 Durability: `append` hands a block to the kernel (it survives the death of the process), `sync` makes all
 blocks durable (they survive a power cut). A torn tail is cut off on opening.
@@ -112,6 +112,15 @@ def unpack(data: bytes, offset: int = 0, base: int = 0) -> Iterator[Block]:
                 yield Block(at, points, first, last, lines, base + offset)
                 continue
         offset += 1
+
+
+def time_span(data: bytes) -> tuple[int, int] | None:
+    """Least and greatest time of a segment, as the headers of its blocks say; None if there is none."""
+    found = _HEADER.findall(data)
+    if not found:
+        return None
+    _, _, first, last, *_ = zip(*found, strict=True)
+    return min(map(int, first)), max(map(int, last))
 
 
 class Wal:

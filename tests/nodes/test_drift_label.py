@@ -9,28 +9,6 @@ import pytest
 from typer.testing import CliRunner
 
 from cellwatch.nodes.cli import app
-from cellwatch.nodes.drift_label import moment
-
-S = 1_000_000_000
-
-
-@pytest.mark.parametrize(
-    ("text", "ns"),
-    [
-        ("0s", 1000 * S),
-        ("1.5min", 910 * S),
-        ("1970-01-01T00:01:00", 60 * S),
-        ("1970-01-01T01:01:00+01:00", 60 * S),
-    ],
-)
-def test_moments(text, ns):
-    assert moment(text, 1000 * S, "--since") == ns
-
-
-@pytest.mark.parametrize("text", ["yesterday", "10 parsecs", "-5s", ""])
-def test_a_moment_that_cannot_be(text):
-    with pytest.raises(ValueError, match="--since"):
-        moment(text, 0, "--since")
 
 
 def test_a_running_drift_node_answers(monkeypatch):

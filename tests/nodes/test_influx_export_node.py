@@ -10,6 +10,7 @@ rclpy = pytest.importorskip("rclpy")
 pytest.importorskip("cellwatch_msgs")
 
 from cellwatch_msgs import msg as m  # noqa: E402
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 
@@ -35,7 +36,7 @@ def recorded(tmp_path):
     def say(topic, msg, at_ns, measurement, wanted):
         msg.header.stamp, msg.header.frame_id = convert.time_msg(at_ns), "speaker"
         if topic not in publishers:
-            publishers[topic] = speaker.create_publisher(type(msg), topic, qos.TOPICS[topic])
+            publishers[topic] = speaker.create_publisher(type(msg), topic, qos.TOPICS.get(topic, qos.LATCHED))
         publishers[topic].publish(msg)  # latched: the node hears it when it has found the speaker
         deadline, points = time.monotonic() + 10, []
         while len(points) < wanted and time.monotonic() < deadline:
@@ -66,6 +67,20 @@ def test_a_candidate_is_recorded_when_there_is_news_of_it(recorded):
     msg.errors = 3
     points = recorded("candidate", msg, NOW + 2, "candidate", 2)
     assert [(p.time_ns, p.fields["errors"]) for p in points] == [(NOW, 0), (NOW + 2, 3)]
+
+
+def test_how_the_nodes_are_is_recorded(recorded):
+    status = DiagnosticStatus(
+        level=DiagnosticStatus.WARN, name="tap", message="slow", hardware_id="cellwatch:/"
+    )
+    values = {"pid": "7", "packets": "12", "lag_s": "0.5", "interface": "lo", "message": "1"}
+    status.values = [KeyValue(key=k, value=v) for k, v in values.items()]
+    msg = DiagnosticArray(status=[DiagnosticStatus(name="other", hardware_id="cellwatch:/else"), status])
+    points = recorded("/diagnostics", msg, NOW, "health", 3)  # it tells of itself too, once a second
+    (point,) = (p for p in points if p.tags == {"name": "tap"})
+    assert point.fields == {"level": 1, "message": "slow", "packets": 12.0, "lag_s": 0.5}
+    assert point.time_ns == NOW
+    assert isinstance(point.fields["packets"], float)
 
 
 def test_what_moved_the_models_is_recorded(tmp_path):
@@ -126,6 +141,8 @@ def test_what_was_said_before_the_end_is_recorded_and_what_is_missing_counted(tm
         times = [p.time_ns - NOW for p in Store(tmp_path / "record").points("tags")]
         assert times == [1, 2, 5, 6]
         assert node.health()[2]["lost"] == 2
+        (gap,) = Store(tmp_path / "record").points("gaps")
+        assert gap.fields == {"batches": 2, "sequence": 5}
     finally:
         node.end()
         node.destroy_node()

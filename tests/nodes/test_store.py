@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import contextlib
 import os
 import random
 import signal
@@ -114,24 +113,7 @@ while True:
     assert len(found) >= confirmed
 
 
-@contextlib.contextmanager
-def small_disk(folder, size="400k"):
-    folder.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", folder],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        pytest.skip(f"a small tmpfs needs the right to mount: {done.stderr.strip()}")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", folder], check=True)
-
-
-def test_a_full_disk_costs_nothing_while_memory_lasts(tmp_path, monkeypatch):
+def test_a_full_disk_costs_nothing_while_memory_lasts(small_disk, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "RETRY_S", 0.05)
     with small_disk(tmp_path / "disk") as disk:
         ballast = disk / "ballast"
@@ -154,7 +136,7 @@ def test_a_full_disk_costs_nothing_while_memory_lasts(tmp_path, monkeypatch):
         assert Store(disk).stats().missing == 0
 
 
-def test_beyond_the_memory_the_oldest_are_lost_and_counted(tmp_path, monkeypatch):
+def test_beyond_the_memory_the_oldest_are_lost_and_counted(small_disk, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "RETRY_S", 0.05)
     with small_disk(tmp_path / "disk", "100k") as disk:
         recorder = Recorder(disk, RecorderSettings(queue_bytes=50_000))
@@ -252,9 +234,9 @@ def test_points_by_tag(recorded, name):
 def test_points_by_time(recorded, start, end):
     limits = [NOW + t * SECOND if t is not None else None for t in (start, end)]
     expected = list(range(100))[start:end]
-    times, seen = recorded.series("tags", "value", {"tag": "LIC1"}, *limits)
-    assert seen.tolist() == expected
-    assert times.tolist() == [NOW + i * SECOND for i in expected]
+    found = list(recorded.points("tags", *limits, {"tag": "LIC1"}))
+    assert [p.fields["value"] for p in found] == expected
+    assert [p.time_ns for p in found] == [NOW + i * SECOND for i in expected]
     assert recorded.count(*limits) == (
         {"fused": len(expected), "tags": 4 * len(expected)} if expected else {}
     )
@@ -276,14 +258,18 @@ def test_a_damaged_block_shows_as_missing(recorded):
     assert (recorded.stats().points, recorded.stats().missing) == (495, 5)
 
 
-def test_a_replayed_sample_is_one_sample(tmp_path):
-    recorder = Recorder(tmp_path)
-    for value in (1.0, 2.0):
-        recorder.append(line("tags", {"tag": "a"}, {"value": value}, NOW).encode(), 1)
-    recorder.append(line("tags", {"tag": "a"}, {"value": 0.0}, NOW - 1).encode(), 1)
+def test_the_span_of_a_log_grows_with_it(tmp_path):
+    recorder = Recorder(tmp_path, RecorderSettings(segment_bytes=50, sync_s=0.001))
+    store = Store(tmp_path)
+    assert store.span() == (0, 0)
+    for i in (5, 9, 2, 7):  # not in the order of time
+        recorder.append(rows(i, 1))
+        recorder.flush()
+        first, last = store.span()
+        assert (first <= NOW + i, last >= NOW + i) == (True, True)
+    assert store.span() == (NOW + 2, NOW + 9)
+    assert [p.time_ns - NOW for p in store.points("tags", NOW + 3, NOW + 9)] == [5, 7]  # spans are known now
     recorder.close()
-    times, found = Store(tmp_path).series("tags", "value")
-    assert (times.tolist(), found.tolist()) == ([NOW - 1, NOW], [0.0, 2.0])
 
 
 def test_a_store_reads_while_the_log_is_written(tmp_path):
