@@ -63,3 +63,23 @@ TOPICS = {
 def heard(topic: str) -> QoSProfile:
     """Profile to subscribe with."""
     return LATCHED_HEARD if TOPICS[topic] is LATCHED else TOPICS[topic]
+
+
+def text(profile: QoSProfile) -> str:
+    """A profile as rosbag2 writes it beside a topic, so that a replay offers what was offered."""
+    endless = "{sec: 9223372036, nsec: 854775807}"
+    lifespan = profile.lifespan.nanoseconds
+    span = f"{{sec: {lifespan // 10**9}, nsec: {lifespan % 10**9}}}" if lifespan else endless
+    return "\n  ".join(
+        (
+            f"- history: {profile.history.name.lower()}",
+            f"depth: {profile.depth}",
+            f"reliability: {profile.reliability.name.lower()}",
+            f"durability: {profile.durability.name.lower()}",
+            f"deadline: {endless}",
+            f"lifespan: {span}",
+            "liveliness: automatic",
+            f"liveliness_lease_duration: {endless}",
+            "avoid_ros_namespace_conventions: false",
+        )
+    )
