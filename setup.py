@@ -18,6 +18,8 @@ NODES = (
     "drift_node",
     "retrain_node",
     "influx_export_node",
+    "black_box_node",
+    "dashboard_node",
     "cell_manager_node",
 )
 
@@ -67,6 +69,7 @@ setup(
     package_data={
         "": ["*.yaml", "*.json", "*.onnx", "*.html", "*.css", "*.js", "*.svg", "*.woff2"],
         NAME: ["py.typed", "config/**/*"],
+        f"{NAME}.nodes.page": ["static/*"],
     },
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
@@ -79,9 +82,10 @@ setup(
         # the link, the record, the command line
         "asyncua~=2.1",
         "cryptography>=44",
-        "influxdb-client~=1.50",
         "joblib>=1.4",
         "matplotlib>=3.9,<4",
+        "influxdb-client~=1.50",
+        "mcap~=1.2",
         "numba>=0.61,<1",
         "numpy>=2.2.5,<3",
         "psutil>=6",
@@ -91,6 +95,9 @@ setup(
         "river~=0.26",
         "setproctitle>=1.3",
         "typer>=0.15",
+        # the operator's page
+        "fastapi>=0.115",
+        "uvicorn>=0.34",
         # training and the export to ONNX
         "imbalanced-learn>=0.13,<1",
         "onnx>=1.18",
@@ -112,10 +119,12 @@ setup(
             "distributed>=2025.1",
             "hypothesis>=6.100",
             "mypy~=2.4",
+            "playwright>=1.49",
             "pymcdm~=1.4",  # a second implementation of what models/evaluation aggregates by
             "pytest>=8.3,<10",
             "rosbags~=0.11",
             "ruff~=0.17.6",  # the rules grow with each release
+            "schemathesis~=4.0",
             "setuptools>=70.1",
             "types-PyYAML",
             "types-psutil",

@@ -1,9 +1,10 @@
 """`ros2 launch cellwatch cell.launch.py`: the cell of `cellwatch run`, from the same table of nodes.
 
-Arguments  config  cell file or the name of a shipped cell (demo)
-           arm     true: write commands into the PLC (false)
-           plant   sim, replay:FILE or none; empty: as the cell file says
-           seed    of the simulated plant (0)
+Arguments  config     cell file or the name of a shipped cell (demo)
+           arm        true: write commands into the PLC (false)
+           plant      sim, replay:FILE or none; empty: as the cell file says
+           seed       of the simulated plant (0)
+           dashboard  the operator's page (true)
 """
 
 from __future__ import annotations
@@ -27,14 +28,22 @@ def _setup(context: LaunchContext) -> list[object]:
     def argument(name: str) -> str:
         return str(LaunchConfiguration(name).perform(context))
 
-    options = RunOptions(arm=argument("arm").lower() == "true", seed=int(argument("seed")))
+    options = RunOptions(
+        arm=argument("arm").lower() == "true",
+        seed=int(argument("seed")),
+        dashboard=argument("dashboard").lower() == "true",
+    )
     cell = checked(config_path(argument("config")), argument("plant") or None, options)
     console = Console(stderr=True)
     models = models_for(cell, console)
     run = CellRun(cell, options, console.print)
     run.prepare()
     table = node_table(
-        run.cell, run.artifacts(models), armed=options.arm, commissioning_s=run.commissioning_s
+        run.cell,
+        run.artifacts(models),
+        armed=options.arm,
+        commissioning_s=run.commissioning_s,
+        dashboard=options.dashboard,
     )
     place = namespace(run.cell)
     actions: list[object] = [
@@ -74,6 +83,7 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument("arm", default_value="false", description="write commands into the PLC"),
             DeclareLaunchArgument("plant", default_value="", description="sim, replay:FILE or none"),
             DeclareLaunchArgument("seed", default_value="0", description="seed of the simulated plant"),
+            DeclareLaunchArgument("dashboard", default_value="true", description="the operator's page"),
             OpaqueFunction(function=_setup),
         ]
     )

@@ -13,6 +13,7 @@ from cellwatch.models.response.alarms import AlarmSettings
 from cellwatch.models.response.interlocks import InterlockSettings
 from cellwatch.nodes.config import CellConfig
 
+DASHBOARD = "dashboard_node"
 ARMED_FILE = "armed"  # what `set_armed` last said, so that a link that falls comes back as it was
 
 
@@ -42,6 +43,7 @@ class Artifacts:
     traffic_file: str = ""  # the profile with the traffic of a capture
     fit_file: str = ""  # of fusion: weights, calibration, threshold
     weights: dict[str, float] = field(default_factory=dict)
+    users: str = ""  # file of the page's users
 
 
 def node_table(
@@ -51,6 +53,7 @@ def node_table(
     armed: bool = False,
     commissioning_s: float = 0.0,
     network_s: float = 0.0,
+    dashboard: bool = False,
 ) -> list[NodeSpec]:
     """All nodes, sinks first: the order in which they are brought up.
 
@@ -76,9 +79,18 @@ def node_table(
             },
         ),
         NodeSpec(
+            "black_box_node",
+            "black_box_node",
+            {"folder": str(files.folder / "black_box"), **asdict(cell.black_box)},
+        ),
+        *([_dashboard(cell, files, devices)] if dashboard and cell.dashboard.enabled else []),
+        NodeSpec(
             "drift_node",
             "drift_node",
-            {name: getattr(cell.drift, name) for name in ("truth", "settle_s", "retrain")},
+            {
+                "state_file": str(files.folder / "drift.json"),
+                **{name: getattr(cell.drift, name) for name in ("truth", "settle_s", "retrain")},
+            },
         ),
         NodeSpec(
             "retrain_node",
@@ -179,6 +191,22 @@ def node_table(
     by_name = {spec.name: spec for spec in table}
     by_name["retrain_node"].parameters["judges"] = json.dumps(shadow_parameters(table))
     return table
+
+
+def _dashboard(cell: CellConfig, files: Artifacts, devices: list[str]) -> NodeSpec:
+    page = asdict(cell.dashboard)
+    del page["enabled"]
+    more = {
+        "names": json.dumps(page.pop("names")),
+        "users": files.users,
+        "cell": cell.cell,
+        "devices": json.dumps(devices),
+        "links": json.dumps(link_names(cell)),
+        "window_s": cell.window_s,
+        "record": str(files.folder / "record"),
+        "audit_file": str(files.folder / "audit.jsonl"),
+    }
+    return NodeSpec(DASHBOARD, "dashboard_node", {**page, **more})
 
 
 def shadow_parameters(specs: list[NodeSpec]) -> dict[str, dict[str, Any]]:

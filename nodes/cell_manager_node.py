@@ -26,6 +26,7 @@ from rclpy.node import Node
 from std_msgs.msg import Header
 
 from cellwatch.models.types import Incident
+from cellwatch.nodes.cell import DASHBOARD
 from cellwatch.nodes.report import Ledger
 from cellwatch.nodes.ros import convert, qos
 from cellwatch.nodes.ros.node import init_until_signalled, make_executor, spin
@@ -83,6 +84,7 @@ class CellManagerNode(Node):
         }
         self.wanted = True
         self.held: set[str] = set()  # nodes that stay inactive for now
+        self.optional = {DASHBOARD}  # nodes that nobody waits for
         self._labels = self.create_publisher(m.Label, "labels", qos.TOPICS["labels"])
         self.create_timer(0.02, self._advance_all)
         self._heartbeat = self.create_publisher(Header, "heartbeat", qos.TOPICS["heartbeat"])
@@ -114,7 +116,9 @@ class CellManagerNode(Node):
     @property
     def up(self) -> bool:
         return all(
-            n.state == ("inactive" if name in self.held else "active") for name, n in self.nodes.items()
+            n.state == ("inactive" if name in self.held else "active")
+            for name, n in self.nodes.items()
+            if name not in self.optional
         )
 
     def publish_label(self, incident: Incident) -> None:
@@ -149,7 +153,9 @@ class CellManagerNode(Node):
         before_up = True
         for node in self.nodes.values():
             self._advance(node, may_activate=before_up)
-            before_up = before_up and (node.state == "active" or node.restarts > 0 or node.name in self.held)
+            before_up = before_up and (
+                node.state == "active" or node.restarts > 0 or node.name in self.held | self.optional
+            )
 
     def _advance(self, node: Managed, *, may_activate: bool) -> None:
         now = time.monotonic()

@@ -17,17 +17,20 @@ from rich.text import Text
 
 from cellwatch.nodes.alarms_command import alarms
 from cellwatch.nodes.audit_command import audit
+from cellwatch.nodes.blackbox_command import blackbox
 from cellwatch.nodes.drift_command import drift
 from cellwatch.nodes.evaluate_command import evaluate
 from cellwatch.nodes.ewad_command import app as ewad
 from cellwatch.nodes.features_command import features
 from cellwatch.nodes.profile_command import commission, profile
+from cellwatch.nodes.query_command import query
 from cellwatch.nodes.registry_command import registry
 from cellwatch.nodes.response_command import response
 from cellwatch.nodes.rules_command import rules
 from cellwatch.nodes.select_command import select
 from cellwatch.nodes.stress_command import stress
 from cellwatch.nodes.train_command import add_to
+from cellwatch.nodes.users_command import users
 
 app = typer.Typer(
     help="Cellwatch watches a factory cell and acts on what it sees.",
@@ -42,11 +45,14 @@ app.add_typer(audit, name="audit")
 app.add_typer(registry, name="registry")
 app.add_typer(ewad, name="ewad")
 app.add_typer(drift, name="drift")
+app.add_typer(blackbox, name="blackbox")
+app.add_typer(users, name="users")
 app.command()(commission)
 app.add_typer(profile, name="profile")
 app.add_typer(rules, name="rules")
 app.command()(select)
 app.command()(evaluate)
+app.command()(query)
 app.command()(stress)
 add_to(app)  # train, models
 err = Console(stderr=True)
@@ -122,9 +128,8 @@ def run(
     from cellwatch.nodes.runner import RunOptions
     from cellwatch.nodes.start import RunError, start
 
-    del dashboard  # the page comes with the operator's side; the option is accepted from the start
     try:
-        options = RunOptions(duration, arm, seed, speed, capture)
+        options = RunOptions(duration, arm, seed, speed, capture, dashboard)
         result = start(config_path(config), options, plant=plant, influx=influx, console=err)
     except RunError as error:
         raise fail(error) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import math
 import re
 import types
@@ -22,6 +23,13 @@ from cellwatch.nodes.drivers.tag_map import TagMap, TagMapError
 MOST_FALSE_ALARMS = 3600.0  # an hour
 MOST_SETTLE_S = 86_400.0
 MOST_CORES, MOST_STORE_MB = 256, 1_000_000
+MOST_PORT = 65_535
+BLACK_BOX = (
+    ("before_s", 0, 3600),
+    ("after_s", 0, 3600),
+    ("memory_mb", 1, 65_536),
+    ("max_mb", 1, 10_000_000),
+)
 
 
 class ConfigError(ValueError):
@@ -146,6 +154,28 @@ class RecordConfig:
 
 
 @dataclass(frozen=True)
+class BlackBoxConfig:
+    """The minutes around every alarm, on disk; see `cellwatch.nodes.black_box_node`."""
+
+    before_s: float = 60.0
+    after_s: float = 60.0
+    memory_mb: int = 64  # of the messages that are kept in memory
+    max_mb: int = 1024  # of the recordings; the oldest go
+
+
+@dataclass(frozen=True)
+class DashboardConfig:
+    """The operator's page; see `cellwatch.nodes.dashboard_node`."""
+
+    enabled: bool = True
+    host: str = "127.0.0.1"  # any but loopback needs users: `cellwatch users add`
+    port: int = 8080  # or the next that is free
+    names: list[str] = field(default_factory=list)  # by which browsers may call this machine
+    certificate: str = ""  # for TLS; without it passwords travel in the open
+    private_key: str = ""
+
+
+@dataclass(frozen=True)
 class CellConfig:
     """A whole cell."""
 
@@ -166,6 +196,8 @@ class CellConfig:
     interlocks: InterlockSettings = field(default_factory=InterlockSettings)
     alarms: AlarmSettings = field(default_factory=AlarmSettings)
     record: RecordConfig = field(default_factory=RecordConfig)
+    black_box: BlackBoxConfig = field(default_factory=BlackBoxConfig)
+    dashboard: DashboardConfig = field(default_factory=DashboardConfig)
 
 
 def load(path: Path) -> CellConfig:
@@ -233,7 +265,38 @@ def load(path: Path) -> CellConfig:
         drift = dataclasses.replace(drift, replay=str(replay))
     if ewad.model:
         ewad = dataclasses.replace(ewad, model=str((path.parent / ewad.model).resolve()))
-    return dataclasses.replace(cell, plcs=plcs, rules=rules, ensemble=ensemble, ewad=ewad, drift=drift)
+    for key, low, high in BLACK_BOX:
+        value = getattr(cell.black_box, key)
+        if not low <= value <= high:
+            raise ConfigError(f"{path}: black_box: {key}: {value:g} is not {low} to {high}")
+    dashboard = _dashboard(cell.dashboard, path)
+    return dataclasses.replace(
+        cell, plcs=plcs, rules=rules, ensemble=ensemble, ewad=ewad, drift=drift, dashboard=dashboard
+    )
+
+
+def _dashboard(page: DashboardConfig, path: Path) -> DashboardConfig:
+    """Checked, with whole paths."""
+    where = f"{path}: dashboard"
+    try:
+        ipaddress.ip_address("127.0.0.1" if page.host == "localhost" else page.host)
+    except ValueError:
+        raise ConfigError(
+            f"{where}: host: '{page.host}' is no address of this machine, such as 127.0.0.1 or 0.0.0.0"
+        ) from None
+    if not 0 <= page.port <= MOST_PORT:
+        raise ConfigError(f"{where}: port: {page.port} is not 0 to {MOST_PORT}")
+    if bool(page.private_key) and not page.certificate:
+        raise ConfigError(f"{where}: private_key: there is no certificate")
+    files = {
+        key: str((path.parent / getattr(page, key)).resolve())
+        for key in ("certificate", "private_key")
+        if getattr(page, key)
+    }
+    for key, file in files.items():
+        if not Path(file).is_file():
+            raise ConfigError(f"{where}: {key}: no such file: {file}")
+    return dataclasses.replace(page, **files)  # type: ignore[arg-type]
 
 
 def _yaml(path: Path, what: str) -> object:

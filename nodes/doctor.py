@@ -30,6 +30,9 @@ PACKAGES = (
     "scikit-learn",
     "onnx",
     "influxdb-client",
+    "mcap",
+    "fastapi",
+    "uvicorn",
     "typer",
     "rich",
 )

@@ -15,7 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cellwatch.models.types import FeatureWindow, Incident
-from cellwatch.nodes.cell import ARMED_FILE, Artifacts, NodeSpec, namespace, node_table, write_params
+from cellwatch.nodes.cell import (
+    ARMED_FILE,
+    DASHBOARD,
+    Artifacts,
+    NodeSpec,
+    namespace,
+    node_table,
+    write_params,
+)
 from cellwatch.nodes.config import CellConfig, ConfigError
 from cellwatch.nodes.model_sets import ewad_for_cell, site_of
 from cellwatch.nodes.plant import Plant
@@ -29,6 +37,7 @@ if TYPE_CHECKING:
 
 START_TIMEOUT_S = 60.0
 CONNECT_TIMEOUT_S = 10.0
+PAGE_TIMEOUT_S = 3.0
 KEPT_RUNS = 20
 LEARNING_WINDOWS = 40
 MIN_WINDOW_S = 0.1
@@ -46,6 +55,11 @@ def home() -> Path:
     return Path(os.environ.get("XDG_STATE_HOME", "~/.local/state")).expanduser() / "cellwatch"
 
 
+def users_file() -> Path:
+    """Who may use the pages of all cells."""
+    return home() / "users.json"
+
+
 @dataclass(frozen=True)
 class RunOptions:
     """What the command line says."""
@@ -55,6 +69,7 @@ class RunOptions:
     seed: int = 0
     speed: float = 1.0
     capture: str = ""
+    dashboard: bool = False  # serve the operator's page
 
 
 class CellRun:
@@ -154,7 +169,9 @@ class CellRun:
 
     def artifacts(self, models: ModelSet | None) -> Artifacts:
         """Files for the nodes: those of the models, or the cell's own that commissioning will write."""
-        files = Artifacts(self.folder, keys=str(home() / "keys"), cache=str(home() / "datasets"))
+        files = Artifacts(
+            self.folder, keys=str(home() / "keys"), cache=str(home() / "datasets"), users=str(users_file())
+        )
         if not self.options.capture:  # EWAD knows the cell's own traffic, not this one
             files = replace(files, ewad=ewad_for_cell(self.cell, home(), CONFIG / "ewad", self.say))
         if models is not None:
@@ -204,6 +221,7 @@ class CellRun:
             armed=self.options.arm,
             commissioning_s=self.commissioning_s,
             network_s=self.network_s,
+            dashboard=self.options.dashboard,
         )
 
     def launch(self, files: Artifacts) -> None:
@@ -227,6 +245,17 @@ class CellRun:
         self._await_up()
         self._await_links()
 
+    def page(self) -> str:
+        """Where the operator's page is, or why it is not; "" without one. Waits a little for it."""
+        node = self.manager.nodes.get(DASHBOARD)
+        deadline = time.monotonic() + PAGE_TIMEOUT_S
+        while node is not None and not (node.state == "active" and node.counters):
+            if node.refusal or time.monotonic() > deadline or self.stopping.is_set():
+                return f"not served: {node.refusal or 'it has not come up yet'}"
+            self.watch()
+            time.sleep(0.02)
+        return node.message if node is not None else ""
+
     def _await_links(self) -> None:
         """A link that cannot connect at the start is a mistake to mend; later it is an outage to sit out."""
         links = [n for name, n in self.manager.nodes.items() if name.startswith("opcua_client_node")]
@@ -245,6 +274,8 @@ class CellRun:
             self.watch()
             assert self.table is not None
             for process in self.table.processes:
+                if process.name in self.manager.optional:
+                    continue
                 refusal = self.manager.nodes[process.name].refusal
                 if refusal:
                     raise ConfigError(f"{process.name}: {refusal}")

@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cellwatch.nodes.config import CellConfig, ConfigError, load
+from cellwatch.nodes.config import CellConfig, ConfigError, DashboardConfig, load
 from cellwatch.nodes.model_sets import for_cell
 from cellwatch.nodes.plant import PlantError
-from cellwatch.nodes.runner import CONFIG, CellRun, RunOptions, home
+from cellwatch.nodes.runner import CONFIG, CellRun, RunOptions, home, users_file
 from cellwatch.nodes.warm import ensure_compiled
 from cellwatch.plc_sim.seeds import TRAINING_FIRST
 
@@ -88,6 +88,8 @@ def _check(cell: CellConfig, options: RunOptions) -> None:
             open_source(options.capture).close()
         except CaptureError as error:
             raise ConfigError(str(error)) from None
+    if options.dashboard and cell.dashboard.enabled:
+        _check_page(cell.dashboard)
     if cell.record.influx:
         from cellwatch.nodes.drivers.influx_forward import parse_url
 
@@ -95,6 +97,25 @@ def _check(cell: CellConfig, options: RunOptions) -> None:
             parse_url(cell.record.influx)
         except ValueError as error:
             raise ConfigError(str(error)) from None
+
+
+def _check_page(page: DashboardConfig) -> None:
+    """Nothing but loopback without users, and nothing with a file of users that cannot be read."""
+    from cellwatch.nodes.page.address import is_loopback
+    from cellwatch.nodes.page.users import UsersError, UsersFile
+
+    file = UsersFile(users_file())
+    try:
+        users = file.load()
+    except UsersError as error:
+        raise ConfigError(str(error)) from None
+    if users or (is_loopback(page.host) and not file.exists()):
+        return
+    why = f"{file.path} has nobody in it" if file.exists() else f"{page.host} is open to other machines"
+    raise ConfigError(
+        f"dashboard: {why}: `cellwatch users add NAME --role engineer` makes a user, "
+        "--no-dashboard goes without the page"
+    )
 
 
 def _run(cell: CellConfig, options: RunOptions, console: Console) -> dict[str, Any]:
@@ -110,8 +131,11 @@ def _run(cell: CellConfig, options: RunOptions, console: Console) -> dict[str, A
         with console.status("starting the cell"):
             run.prepare()
             run.launch(run.artifacts(models))
+        if page := run.page():
+            console.print(f"page: {page}", highlight=False, markup=False, soft_wrap=True)
+        active = sum(node.state == "active" for node in run.manager.nodes.values())
         console.print(
-            f"cell [bold]{cell.cell}[/] runs: {len(run.manager.nodes)} nodes active "
+            f"cell [bold]{cell.cell}[/] runs: {active} nodes active "
             f"after {time.monotonic() - begun:.1f} s; Ctrl-C ends it",
             highlight=False,
         )

@@ -27,6 +27,10 @@ class NoAnswerError(Exception):
     """The cell does not answer, or refuses; the text says why."""
 
 
+class RefusedError(NoAnswerError):
+    """The cell answers, and refuses."""
+
+
 class Operator:
     """`with Operator("/demo") as cell: cell.alarms()`. Waits `patience_s` for each answer.
 
@@ -159,7 +163,7 @@ class Operator:
             again = (
                 "; it was asked again, and may have been done the first time" if question.asked > 1 else ""
             )
-            raise NoAnswerError(answer.error_msg + again)
+            raise RefusedError(answer.error_msg + again)
         if answer.error_msg:
             self._warn(answer.error_msg)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from cellwatch.nodes.cell import Artifacts, node_table
 from cellwatch.nodes.cli import config_path
 from cellwatch.nodes.config import ConfigError, load
+from cellwatch.nodes.page.users import Role, UsersFile
 from cellwatch.nodes.runner import RunOptions
 from cellwatch.nodes.start import checked
 
@@ -82,3 +85,58 @@ def test_shipped_cells_load_and_make_a_table_with_sinks_first():
         assert table[0].name == "influx_export_node"
         assert table[-1].name.startswith("opcua_client_node")
         assert not table[-1].parameters["armed"]
+
+
+def test_the_page_is_in_the_table_only_when_it_is_wanted():
+    cell = load(config_path("factory"))
+    files = Artifacts(Path("x"), users="home/users.json")
+    assert "dashboard_node" not in {spec.name for spec in node_table(cell, files)}
+    table = {spec.name: spec for spec in node_table(cell, files, dashboard=True)}
+    page = table["dashboard_node"].parameters
+    assert (page["host"], page["port"], page["users"]) == ("127.0.0.1", 8080, "home/users.json")
+    assert json.loads(page["links"]) == [name for name in table if name.startswith("opcua_client_node")]
+    assert json.loads(page["devices"])[:4] == ["PLC1", "PLC2", "PLC3", "PLC4"]
+    off = replace(cell, dashboard=replace(cell.dashboard, enabled=False))
+    assert "dashboard_node" not in {spec.name for spec in node_table(off, files, dashboard=True)}
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("host: plant-pc", "host: 'plant-pc' is no address of this machine"),
+        ("port: 70000", "port: 70000 is not 0 to 65535"),
+        ("private_key: x.pem", "private_key: there is no certificate"),
+        ("certificate: x.pem", "certificate: no such file"),
+        ("password: x", "unknown key 'password'"),
+    ],
+)
+def test_keys_of_the_page_are_checked(cell_file, line, message):
+    with pytest.raises(ConfigError, match=message):
+        load(cell_file(GOOD + f"dashboard: {{{line}}}\n"))
+
+
+@pytest.mark.parametrize("line", ["before_s: -1", "after_s: .nan", "memory_mb: 0", "max_mb: 10000001"])
+def test_keys_of_the_black_box_are_checked(cell_file, line):
+    with pytest.raises(ConfigError, match=f"black_box: {line.partition(':')[0]}: .* is not"):
+        load(cell_file(GOOD + f"black_box: {{{line}}}\n"))
+
+
+def test_a_page_that_others_reach_needs_users_before_anything_is_started(cell_file, tmp_path, monkeypatch):
+    monkeypatch.setenv("CELLWATCH_HOME", str(tmp_path))
+    with_page, without = RunOptions(dashboard=True), RunOptions()
+    everywhere, here = (GOOD + f"dashboard: {{host: {host}}}\n" for host in ("0.0.0.0", "127.0.0.1"))
+    path = cell_file(everywhere)
+    with pytest.raises(ConfigError, match=r"0\.0\.0\.0 is open to other machines: `cellwatch users add"):
+        checked(path, None, with_page)
+    assert checked(path, None, without)
+    assert checked(cell_file(here), None, with_page)
+    users = UsersFile(tmp_path / "users.json")
+    users.add("anna", Role.VIEWER, "a long password")
+    assert checked(cell_file(everywhere), None, with_page)
+    users.remove("anna")
+    for text in (everywhere, here):  # a file without users opens nothing
+        with pytest.raises(ConfigError, match="has nobody in it"):
+            checked(cell_file(text), None, with_page)
+    users.path.write_text("{")
+    with pytest.raises(ConfigError, match="damaged"):
+        checked(cell_file(here), None, with_page)

@@ -10,6 +10,7 @@ import time
 import pytest
 
 from cellwatch.nodes.drivers.audit_log import read
+from cellwatch.nodes.drivers.recordings import recordings
 from cellwatch.nodes.drivers.store import Store
 
 pytestmark = pytest.mark.system
@@ -59,7 +60,7 @@ def test_nothing_is_lost(armed):
 
 
 def test_every_node_is_active_and_none_fell(armed):
-    assert len(armed.report["nodes"]) == 9
+    assert len(armed.report["nodes"]) == 10
     assert all(n == {"state": "active", "restarts": 0} for n in armed.report["nodes"].values())
 
 
@@ -75,20 +76,37 @@ def test_the_audit_log_holds_every_command(armed):
     assert len(results) == armed.report["commands"]["issued"]
 
 
+def test_the_black_box_holds_what_was_around_the_alarms(armed):
+    (found,), wrong = recordings(armed.home / "cells" / "demo" / "black_box")
+    assert wrong == []
+    alarms = {tuple(note["alarm"].split("/")) for note in found.alarms}
+    assert {("PLC1", "recon"), ("PLC1", "fault")} <= alarms
+    assert found.topics["/demo/commands"][1] == armed.report["commands"]["issued"]
+    assert found.topics["/demo/tags"][1] > 9 * armed.report["duration_s"]  # ten batches a second
+
+
 def test_unarmed_cell_writes_nothing_and_survives_a_killed_node(cellwatch, armed):
-    killed = []
+    killed, box = [], cellwatch.home / "cells" / "demo" / "black_box"
+    before = len(recordings(box)[0])
 
     def kill(_):
-        for name in ("rule_node", "feature_node", "drift_node", "retrain_node", "opcua_client_node"):
+        for name in (
+            "rule_node",
+            "feature_node",
+            "drift_node",
+            "retrain_node",
+            "opcua_client_node",
+            "black_box_node",
+            "dashboard_node",
+        ):
             time.sleep(6 if killed else 12)
             pid = cellwatch.node_pid(name)
             os.kill(pid, signal.SIGKILL)
             killed.append(name)
 
-    result = cellwatch.run(
-        "run", "--duration", "60", "--no-dashboard", "--seed", "7", "--json", meanwhile=kill, timeout=200
-    )
+    result = cellwatch.run("run", "--duration", "60", "--seed", "7", "--json", meanwhile=kill, timeout=200)
     assert result.code == 0, result.err
+    assert "page: http://127.0.0.1:" in result.err
     report = result.report
     assert {n: s["restarts"] for n, s in report["nodes"].items() if s["restarts"]} == dict.fromkeys(killed, 1)
     assert all(n["state"] == "active" for n in report["nodes"].values())
@@ -98,6 +116,9 @@ def test_unarmed_cell_writes_nothing_and_survives_a_killed_node(cellwatch, armed
     assert report["commands"]["withheld"] >= 1
     assert all(i["detected_at"] is not None for i in report["incidents"]), report["incidents"]
     assert report["export"]["lost"] == 0
+    found, wrong = recordings(box)
+    assert len(found) > before  # the one that the kill cut short is whole again
+    assert (wrong, list(box.glob("*.part"))) == ([], [])
 
 
 def test_ctrl_c_ends_it_cleanly_with_a_report(cellwatch, armed, tmp_path):

@@ -1,0 +1,1 @@
+"""The operator's page: what it shows, who may see and do what, and its REST face."""
