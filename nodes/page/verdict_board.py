@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from cellwatch.models.types import FusedVerdict, FusedWindow, Verdicts
 
 AGAIN_NS = 30_000_000_000  # an alarm unseen for longer comes anew
+GONE = 5  # windows without a verdict: a stranger has one only while it talks
 MOST_DEVICES, MOST_EXPLANATIONS = 1000, 512
 MOST_WINDOWS, MOST_BANDS = 120, 500
 
@@ -50,6 +51,7 @@ class VerdictBoard:
         self._windows.append(window)
         for verdict in window.verdicts:
             self._judge(verdict, window)
+        self._let_go(window.end_ns - GONE * self._window_ns)
 
     def hear(self, verdicts: Verdicts) -> None:
         """What one source says."""
@@ -100,6 +102,12 @@ class VerdictBoard:
         return self._explanations.get(key)
 
     # Within ---------------------------------------------------------------------
+    def _let_go(self, since_ns: int) -> None:
+        """What was said of a device that has no verdicts any more is no longer its state."""
+        for name, d in self._devices.items():
+            if d.decision != Screening.UNKNOWN and d.at_ns <= since_ns:
+                self._devices[name] = DeviceView(name, d.kind, Screening.UNKNOWN, since_ns=d.at_ns)
+
     def _judge(self, v: FusedVerdict, w: FusedWindow) -> None:
         start_ns = w.end_ns - self._window_ns
         if (old := self._meet(v.device)) is None:
@@ -142,10 +150,18 @@ class VerdictBoard:
     def _meet(self, device: str) -> DeviceView | None:
         """The device, which may be new; None if there is no room for more."""
         if device not in self._devices:
-            if len(self._devices) >= MOST_DEVICES:
+            if len(self._devices) >= MOST_DEVICES and not self._make_room():
                 return None
             self._devices[device] = DeviceView(device, self._kind(device), Screening.UNKNOWN)
         return self._devices[device]
+
+    def _make_room(self) -> bool:
+        """Forget a stranger that is gone."""
+        for name, d in self._devices.items():
+            if d.kind == "stranger" and d.decision == Screening.UNKNOWN:
+                del self._devices[name]
+                return True
+        return False
 
     def _kind(self, device: str) -> str:
         if device in self._plcs:

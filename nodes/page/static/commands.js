@@ -19,7 +19,7 @@ export class Commands {
     this.empty.hidden = commands.length > 0;
     list(this.rows, commands, (c) => c.command_id, (c) => h("li", { class: "command" },
       h("time", { class: "quiet number" }, clock(c.issued_ms)),
-      h("div", { class: "what" }, h("div", { class: "title" }, h("strong", {}, `${c.device} ${c.tag} = ${number(c.value)}`), h("span", { class: "outcome" })),
+      h("div", { class: "what" }, h("div", { class: "title" }, h("strong", {}, `${c.tag} = ${number(c.value)}`), h("span", { class: "outcome" })),
         h("p", { class: "message", title: c.reason }, because(c.reason)))),
     (node, c) => {
       const { kind, words } = outcome(c);

@@ -1,7 +1,7 @@
 // One line at the top: what matters now, and what was done about it.
 
 import { attribute, h, text } from "./dom.js";
-import { answers, cause, clock, outcome } from "./words.js";
+import { answers, cause, clock, decision, outcome } from "./words.js";
 import { mark } from "./marks.js";
 
 const WEIGHT = { __proto__: null, CRITICAL: 4, HIGH: 3, MEDIUM: 2, LOW: 1 };
@@ -49,7 +49,11 @@ function calm(cell, devices, alarms) {
   if (cell.verdict_age_s === null) return ["none", "Waiting for the first verdict", "The cell judges every window of every device."];
   if (cell.verdict_age_s > 10) return ["none", "No verdicts", `The last one came ${Math.round(cell.verdict_age_s)} s ago; see Nodes and losses.`];
   const odd = devices.filter((d) => d.decision === "SUSPICIOUS" || d.decision === "BLOCK");
-  if (odd.length) return ["warn", odd.length === 1 ? `${odd[0].name} is suspicious` : `${odd.length} devices are suspicious`, "No alarm yet."];
+  if (odd.length) {
+    const quiet = odd.some((d) => alarms.some((a) => a.active && a.device === d.name));
+    return ["warn", odd.length === 1 ? `${odd[0].name}: ${decision(odd[0]).word}` : `${odd.length} devices are not normal`,
+      quiet ? "Its alarm is shelved, suppressed or out of service." : "No alarm yet."];
+  }
   const waiting = alarms.filter((a) => a.state === "RETURNED_UNACKNOWLEDGED").length;
   const rest = waiting ? `${waiting} past ${waiting === 1 ? "alarm waits" : "alarms wait"} to be acknowledged.` : "No alarm stands.";
   return ["ok", "All normal", `${devices.length} devices watched. ${rest}`];

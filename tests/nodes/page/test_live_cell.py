@@ -167,6 +167,22 @@ def test_devices_know_since_when_they_are_what_they_are(cell, made, clock):
     assert cell.bands("HMI1") == cell.bands("nobody") == ()
 
 
+def test_a_device_without_verdicts_is_no_longer_what_it_was(cell, made, clock, monkeypatch):
+    monkeypatch.setattr(verdict_board, "MOST_DEVICES", 4)
+    scan = made.verdict("aa:bb", Screening.BLOCK, "recon")
+    cell.on_fused(made.window(clock.now, made.verdict("PLC1", Screening.ALLOW), scan))
+    for i in range(1, verdict_board.GONE):
+        cell.on_fused(made.window(clock.now + i * S, made.verdict("PLC1", Screening.ALLOW)))
+    assert {d.name: d.decision for d in cell.devices()}["aa:bb"] == Screening.BLOCK
+    end = clock.now + verdict_board.GONE * S
+    cell.on_fused(made.window(end, made.verdict("PLC1", Screening.ALLOW)))
+    decided = {d.name: d.decision for d in cell.devices()}
+    assert (decided["aa:bb"], decided["PLC1"]) == (Screening.UNKNOWN, Screening.ALLOW)
+    assert cell.bands("aa:bb")  # what it did is not forgotten
+    cell.on_fused(made.window(end + S, *(made.verdict(name) for name in ("aa:cc", "aa:dd", "aa:ee"))))
+    assert "aa:bb" not in {d.name for d in cell.devices()}  # it makes room
+
+
 def test_a_gap_or_another_decision_begins_another_band(cell, made, clock):
     for at, decision in ((0, Screening.BLOCK), (1, Screening.SUSPICIOUS), (5, Screening.SUSPICIOUS)):
         cell.on_fused(made.window(clock.now + at * S, made.verdict("PLC1", decision)))
