@@ -188,7 +188,9 @@ class History:
             if not found:
                 continue
             keys, fields, stamps = zip(*found, strict=True)
-            for key in set(keys) - known.keys():
+            for key in dict.fromkeys(keys):  # as they come: the same record gives the same table
+                if key in known:
+                    continue
                 tags = parse_line(key + b" _=0 0").tags
                 known[key] = len(sets) if _wanted(tags, where) else -1
                 if known[key] >= 0:

@@ -318,7 +318,8 @@ def test_a_disk_that_stays_full_costs_what_it_did_not_take_and_no_more(tmp_path,
     box = BlackBox(tmp_path, TOPICS)
     box.hear(0, b"0")
     box.alarm({"alarm": "a"})
-    wait(lambda: any(part.stat().st_size for part in tmp_path.glob("*.part")))
+    recording = box._open[0].recording
+    wait(lambda: recording._taken == recording._given and not recording._packed)  # the first is on the disk
     with monkeypatch.context() as patch:
         patch.setattr(mcap_recording.os, "pwrite", full)
         for k in range(1, 8):
