@@ -28,7 +28,7 @@ from std_msgs.msg import Header
 from cellwatch.models.types import Incident
 from cellwatch.nodes.cell import DASHBOARD
 from cellwatch.nodes.report import Ledger
-from cellwatch.nodes.ros import convert, qos
+from cellwatch.nodes.ros import convert, health, qos
 from cellwatch.nodes.ros.node import init_until_signalled, make_executor, spin
 
 TRANSITION_TIMEOUT_S = 5.0
@@ -214,10 +214,9 @@ class CellManagerNode(Node):
 
     # Health ------------------------------------------------------------------
     def _diagnostics(self, msg: DiagnosticArray) -> None:
-        for status in msg.status:
+        for status, values in health.statuses(msg, self.get_namespace()):
             node = self.nodes.get(status.name.rsplit("/", 1)[-1])
-            values = {v.key: v.value for v in status.values}
-            if node is None or status.hardware_id != f"cellwatch:{self.get_namespace()}":
+            if node is None:
                 continue
             pid = int(values.pop("pid", 0))
             if node.pid and pid != node.pid and node.counters:  # a new life that the host has not announced

@@ -28,7 +28,7 @@ from cellwatch.nodes.page.live_cell import LiveCell
 from cellwatch.nodes.page.peer import owner, runs_here
 from cellwatch.nodes.page.server import PageServer, ServerError
 from cellwatch.nodes.page.users import UsersFile
-from cellwatch.nodes.ros import convert, qos
+from cellwatch.nodes.ros import convert, health, qos
 from cellwatch.nodes.ros.node import OK, WARN, CellNode, run
 from cellwatch.nodes.ros.operator import Operator
 from cellwatch.nodes.ros.params import param
@@ -188,10 +188,8 @@ class DashboardNode(CellNode):
         self.live.on_models(msg.header.frame_id, msg.version, list(msg.detectors), failed, msg.detail)
 
     def _health(self, msg: DiagnosticArray) -> None:
-        for status in msg.status:
-            if status.hardware_id == f"cellwatch:{self.get_namespace()}":
-                values = {v.key: v.value for v in status.values}
-                self.live.on_health(status.name, status.level[0], status.message, values)
+        for status, values in health.statuses(msg, self.get_namespace()):
+            self.live.on_health(status.name, status.level[0], status.message, values)
 
 
 def main() -> None:

@@ -35,7 +35,7 @@ from cellwatch.models.registry.registry import Registry
 from cellwatch.models.types import Level, Verdicts, abstention
 from cellwatch.nodes.ewad_service import EwadService
 from cellwatch.nodes.explainer import Explainer
-from cellwatch.nodes.ros import convert, qos
+from cellwatch.nodes.ros import convert, health, qos
 from cellwatch.nodes.ros.node import ERROR, OK, WARN, CellNode, run
 from cellwatch.nodes.ros.params import param
 
@@ -240,9 +240,8 @@ class EnsembleNode(CellNode):
 
     # Windows -------------------------------------------------------------------
     def _hear(self, msg: DiagnosticArray) -> None:
-        for status in msg.status:
-            values = {v.key: v.value for v in status.values}
-            if "replica" in values and status.hardware_id == f"cellwatch:{self.get_namespace()}":
+        for _, values in health.statuses(msg, self.get_namespace()):
+            if "replica" in values:
                 self.members.hear(
                     int(values["replica"]), time.monotonic(), active=values.get("active") == "1"
                 )

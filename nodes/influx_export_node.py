@@ -19,7 +19,7 @@ from cellwatch.models.types import Alarm
 from cellwatch.nodes.drivers import line_protocol as lp
 from cellwatch.nodes.drivers.store import Recorder, RecorderSettings
 from cellwatch.nodes.heard import Heard
-from cellwatch.nodes.ros import convert, qos
+from cellwatch.nodes.ros import convert, health, qos
 from cellwatch.nodes.ros.node import ERROR, OK, WARN, CellNode, run
 from cellwatch.nodes.ros.params import param
 
@@ -108,11 +108,10 @@ class InfluxExportNode(CellNode):
     def _health_of(self, msg: DiagnosticArray) -> None:
         """Record how the nodes of this cell are; every counter is a float, so that none changes its type."""
         at_ns = convert.time_ns(msg.header.stamp)
-        for status in msg.status:
-            if status.hardware_id == f"cellwatch:{self.get_namespace()}":
-                values = {v.key: number(v.value) for v in status.values if v.key not in {"pid", "message"}}
-                fields = {"message": status.message, **values}
-                self._record(lp.health_lines(status.name, status.level[0], fields, at_ns))
+        for status, values in health.statuses(msg, self.get_namespace()):
+            counters = {k: number(v) for k, v in values.items() if k not in {"pid", "message"}}
+            fields = {"message": status.message, **counters}
+            self._record(lp.health_lines(status.name, status.level[0], fields, at_ns))
 
     def _catalog(self, msg: m.TagCatalog) -> None:
         self.encoders[msg.header.frame_id] = lp.TagEncoder(convert.catalog(msg))

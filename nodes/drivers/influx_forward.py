@@ -177,18 +177,18 @@ class V1Writer:
             self._headers["Authorization"] = f"Basic {secret}"
 
     def write(self, lines: bytes) -> None:
-        body = gzip.compress(lines, 1, mtime=0) if self._packs else lines
-        status, text, retry_after = self._post(self._path, body)
+        status, text, retry_after = self._post(self._path, lines)
         if status == 404 and "database not found" in text:
             database = self._target.bucket.replace("\\", "\\\\").replace('"', '\\"')
             create = quote(f'CREATE DATABASE "{database}"')
-            self._post(f"{self._target.path}/query?q={create}", gzip.compress(b"") if self._packs else b"")
-            status, text, retry_after = self._post(self._path, body)
+            self._post(f"{self._target.path}/query?q={create}", b"")
+            status, text, retry_after = self._post(self._path, lines)
         if not 200 <= status < 300:
             raise _judge(self._target, status, text, retry_after)
 
-    def _post(self, path: str, body: bytes) -> tuple[int, str, str | None]:
+    def _post(self, path: str, lines: bytes) -> tuple[int, str, str | None]:
         target = self._target
+        body = gzip.compress(lines, 1, mtime=0) if self._packs else lines
         if self._connection is None:
             kind = http.client.HTTPSConnection if target.scheme == "https" else http.client.HTTPConnection
             self._connection = kind(target.host, target.port, timeout=TIMEOUT_S)

@@ -18,7 +18,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
-from cellwatch.nodes.ros import convert, params, qos
+from cellwatch.nodes.ros import convert, health, params, qos
 
 HEAR_OUT_S = 2.0  # at most this long for what is still queued when a node goes down
 
@@ -182,7 +182,10 @@ class CellNode(LifecycleNode):
                     level, text = OK, "inactive"
         counters |= {"pid": os.getpid(), "active": int(self.active), "publish_errors": self.publish_errors}
         status = DiagnosticStatus(
-            level=level, name=self.get_name(), message=text, hardware_id=f"cellwatch:{self.get_namespace()}"
+            level=level,
+            name=self.get_name(),
+            message=text,
+            hardware_id=health.hardware_id(self.get_namespace()),
         )
         status.values = [KeyValue(key=k, value=str(v)) for k, v in counters.items()]
         msg = DiagnosticArray(status=[status])

@@ -17,7 +17,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import SingleThreadedExecutor
 
 from cellwatch.models.types import Alarm
-from cellwatch.nodes.ros import convert, qos
+from cellwatch.nodes.ros import convert, health, qos
 
 HEALTH_S = 3.0  # every node tells its health once a second
 AGAIN_S = 1.0  # DDS loses an answer to a client that the server has not discovered yet: ask again
@@ -127,9 +127,8 @@ class Operator:
         found: dict[str, bool | None] = dict.fromkeys(links)
 
         def hear(msg: DiagnosticArray) -> None:
-            for status in msg.status:
-                values = {v.key: v.value for v in status.values}
-                if status.name in found and status.hardware_id == f"cellwatch:{self.namespace}":
+            for status, values in health.statuses(msg, self.namespace):
+                if status.name in found:
                     found[status.name] = values["armed"] == "1" if "armed" in values else None
 
         subscription = self._node.create_subscription(DiagnosticArray, "/diagnostics", hear, qos.DIAGNOSTICS)
