@@ -19,8 +19,8 @@ PAIRS = (  # text and its ground
 )
 
 
-def shown(window, selector, timeout=10_000):
-    return window.page.wait_for_selector(selector, timeout=timeout)
+def shown(window, selector, timeout=10_000, state="visible"):
+    return window.page.wait_for_selector(selector, timeout=timeout, state=state)
 
 
 def until(condition, what="", seconds=8.0):
@@ -38,6 +38,16 @@ def test_an_empty_cell_says_so(cell, window):
     for word in ("No tag has been heard of yet", "No alarm stands", "No command yet"):
         assert word in texts
     assert not one.errors
+
+
+def test_a_page_that_has_heard_nothing_has_nothing_to_explain(cell, window):
+    cell.attack()
+    one = window(cell.url)
+    shown(one, ".situation >> text=Why?")
+    one.page.route("**/live", lambda route: None)
+    one.page.reload()
+    shown(one, ".situation", state="attached")
+    assert one.page.is_hidden(".situation >> text=Why?")
 
 
 def test_an_attack_is_seen_explained_and_answered(cell, window):

@@ -123,12 +123,16 @@ def test_unarmed_cell_writes_nothing_and_survives_a_killed_node(cellwatch, armed
 
 def test_ctrl_c_ends_it_cleanly_with_a_report(cellwatch, armed, tmp_path):
     def interrupt(process):
-        cellwatch.node_pid("feature_node")
-        time.sleep(10)
+        deadline = time.monotonic() + 90  # by then all nodes are active, on a busy machine too
+        while sum(1 for _ in record.lines("fused")) == judged and time.monotonic() < deadline:
+            time.sleep(0.2)
+        time.sleep(5)
         process.send_signal(signal.SIGINT)
 
+    record = Store(armed.home / "cells" / "demo" / "record")
+    judged = sum(1 for _ in record.lines("fused"))
     path = tmp_path / "r.json"
-    result = cellwatch.run("run", "--no-dashboard", "--report", str(path), meanwhile=interrupt, timeout=60)
+    result = cellwatch.run("run", "--no-dashboard", "--report", str(path), meanwhile=interrupt, timeout=120)
     assert result.code == 0, result.err
     report = json.loads(path.read_text())
     assert 2 < report["duration_s"] < 15

@@ -12,7 +12,7 @@ export class Situation {
     this.sign = h("span");
     this.headline = h("strong");
     this.detail = h("span", { class: "detail" });
-    this.why = h("button", { type: "button", class: "primary" }, "Why?");
+    this.why = h("button", { type: "button", class: "primary", hidden: true }, "Why?"); // no alarm is known yet
     this.why.addEventListener("click", () => page.drawer.open(this.key));
     this.root = h("section", { class: "situation card", "aria-label": "Situation", "aria-live": "polite" },
       this.sign, h("div", { class: "grow" }, this.headline, this.detail), this.why);
