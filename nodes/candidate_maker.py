@@ -13,6 +13,7 @@ import numpy as np
 
 from cellwatch.models.datasets.dataset import DataSet, Part, concat
 from cellwatch.models.drift.benign_part import benign_part
+from cellwatch.models.drift.finds import found
 from cellwatch.models.drift.held_out_gate import A, B, GateSettings, HeldOut, held_out, judge
 from cellwatch.models.drift.live_rows import LiveRows, live_rows, parted
 from cellwatch.models.fusion.fit import FusionFit, Hold
@@ -24,7 +25,7 @@ from cellwatch.models.registry.registry import Registry
 from cellwatch.models.rules.profile import Profile
 from cellwatch.models.rules.profile_builder import ProfileBuilder
 from cellwatch.models.rules.rulesense import RuleSettings
-from cellwatch.models.types import F64, Bool, FeatureWindow
+from cellwatch.models.types import F64, I64, FeatureWindow
 from cellwatch.nodes.bundling import BUDGETS, bundle, trained_of
 from cellwatch.nodes.judging import Judge
 from cellwatch.nodes.live_samples import live_samples
@@ -293,19 +294,18 @@ class CandidateMaker:
     def _hold(self, live: _Live, check: LiveRows, n: int) -> Hold | None:
         """No more attacks of `check`, the last of n rows, are missed than the parent misses of them.
 
-        A parent that raises false alarms finds attacks by the way: a budget that was kept by a higher
-        threshold alone would be paid by those.
+        A parent that raises false alarms finds attacks by the way (not those before which its alarm stood,
+        see `finds`): a budget that was kept by a higher threshold alone would be paid by those.
         """
-        attacks = check.take(check.attack)
-        if not len(attacks) or n < len(check):
+        if not check.attack.any() or n < len(check):
             return None
-        _, objected, _ = self._said(self.parent, live, attacks, "parent")
+        _, run, _ = self._said(self.parent, live, check, "parent")
         rows = np.zeros(n, np.bool_)
         rows[n - len(check) :] = True
-        return Hold(rows, int((~objected).sum()))
+        return Hold(rows, int((check.attack & ~found(check.attack, run)).sum()))
 
-    def _said(self, version: Bundle, live: _Live, rows: LiveRows, about: str) -> tuple[F64, Bool, float]:
-        """P(attack) and objection (n,) of a version to rows as they follow each other, and its threshold."""
+    def _said(self, version: Bundle, live: _Live, rows: LiveRows, about: str) -> tuple[F64, I64, float]:
+        """P(attack) and run of objections (n,) of a version to rows by time, and its threshold."""
         first, last = int(rows.window_id.min()) - WARM_UP, int(rows.window_id.max())
         windows = [w for w in live.windows if first <= w.window_id <= last and not w.commissioning]
         every = max(len(windows) // 20, 1)
@@ -321,9 +321,9 @@ class CandidateMaker:
     def _figures(self, version: Bundle, live: _Live, about: str) -> HeldOut:
         """Of a version, on what was held out."""
         held = live.held
-        probability, objected, threshold = self._said(version, live, held, about)
+        probability, run, threshold = self._said(version, live, held, about)
         figures = held_out(
-            probability, objected, held.attack, held.part.device, held.window_id,
+            probability, run, held.attack, held.part.device, held.window_id,
             threshold=threshold,
             hours=live.hours(held),
             size_bytes=sum(len(graph.content) for graph in graphs_of(version)),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from cellwatch.models.drift.finds import NONE
 from cellwatch.models.fusion.fit import FusionFit
 from cellwatch.models.fusion.fusion import Fusion
 from cellwatch.models.fusion.settings import FusionSettings
@@ -15,7 +17,7 @@ from cellwatch.models.registry.model_set import ensemble_of
 from cellwatch.models.rules.profile import Profile
 from cellwatch.models.rules.protocol import ProtocolRules
 from cellwatch.models.rules.rulesense import RuleSense, RuleSettings
-from cellwatch.models.types import F64, Bool, FeatureWindow, Screening
+from cellwatch.models.types import F64, I64, FeatureWindow, Screening
 
 NO_HURRY_S = 3600.0
 
@@ -24,13 +26,13 @@ NO_HURRY_S = 3600.0
 class Rehearsed:
     """Fused verdicts by (window, device)."""
 
-    said: dict[tuple[int, str], tuple[float, bool]]  # P(attack), and whether it was SUSPICIOUS or BLOCK
+    said: dict[tuple[int, str], tuple[float, int]]  # P(attack), and the run of SUSPICIOUS or BLOCK, or NONE
     threshold: float  # of P(attack)
 
-    def of(self, samples: Sequence[tuple[int, str]]) -> tuple[F64, Bool]:
-        """P(attack) and objection (n,) of the samples. KeyError for one that was not rehearsed."""
+    def of(self, samples: Sequence[tuple[int, str]]) -> tuple[F64, I64]:
+        """P(attack) and run of objections (n,), see `finds`. KeyError for a sample that was not rehearsed."""
         said = [self.said[one] for one in samples]
-        return np.array([p for p, _ in said], np.float64), np.array([bad for _, bad in said], np.bool_)
+        return np.array([p for p, _ in said], np.float64), np.array([run for _, run in said], np.int64)
 
 
 def rehearse(
@@ -48,7 +50,9 @@ def rehearse(
     text = bundle.files.get("profile.json")
     rulesense = _rules(text.decode(), rules or RuleSettings()) if text else None
     fusion = Fusion(_settings(bundle, with_rules=rulesense is not None))
-    found: dict[tuple[int, str], tuple[float, bool]] = {}
+    found: dict[tuple[int, str], tuple[float, int]] = {}
+    standing: dict[str, int] = {}  # runs by device
+    runs = itertools.count()
     for done, window in enumerate(windows, 1):
         said = [models.judge(window)]
         if rulesense is not None:
@@ -57,8 +61,13 @@ def rehearse(
             fusion.offer(verdicts, window.end_ns)
         for fused in fusion.step(window.end_ns):
             for verdict in fused.verdicts:
-                bad = verdict.decision > Screening.ALLOW
-                found[fused.window_id, verdict.device] = verdict.probability, bad
+                run = standing.get(verdict.device, NONE)
+                if verdict.decision <= Screening.ALLOW:
+                    run = NONE
+                elif run == NONE:
+                    run = next(runs)
+                standing[verdict.device] = run
+                found[fused.window_id, verdict.device] = verdict.probability, run
         seen(done)
     return Rehearsed(found, fusion.settings.threshold)
 

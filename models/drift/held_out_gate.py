@@ -9,11 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellwatch.models.drift.attribution import rise
+from cellwatch.models.drift.finds import NONE, found
 from cellwatch.models.drift.losses import log_loss
 from cellwatch.models.evaluation.metrics import confusion, mcc
 from cellwatch.models.types import F64, I64, Bool
 
 A, B = "A", "B"  # scenarios: false alarms, misses
+AGAIN = 60  # windows after which an alarm that stands counts once more
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +37,11 @@ class HeldOut:
     samples: int
     benign: int
     loss: float  # mean log loss of the fused P(attack), nats
-    errors: float  # share judged wrongly: benign not ALLOW, or an attack ALLOW
+    errors: float  # share judged wrongly: benign not ALLOW, or an attack not found
     fpr: float  # of the benign ones, share that is not ALLOW
-    fnr: float  # of the attacks, share that is ALLOW
+    fnr: float  # of the attacks, share that is not found
     mcc: float  # Matthews' correlation of the decision, -1..1
-    alarms: int  # P(attack) of a benign device rises to the threshold: what the budget is about
+    alarms: int  # P(attack) of a benign device rises to the threshold, or stays there: of the budget
     hours: float  # of the cell, behind the benign samples
     size_bytes: int  # of the graphs that are served
     answer_s: float  # median time of the models for one window
@@ -56,7 +58,7 @@ class HeldOut:
 
 def held_out(
     probability: F64,
-    objected: Bool,
+    run: I64,
     attack: Bool,
     device: NDArray[np.str_],
     window_id: I64,
@@ -66,15 +68,21 @@ def held_out(
     size_bytes: int,
     answer_s: float = math.nan,
 ) -> HeldOut:
-    """Figures of n samples: fused P(attack), judged as not benign, not benign in truth, where and when.
+    """Figures of n samples: fused P(attack), run of objections or NONE, an attack in truth, where and when.
 
-    Windows of a device in a row at the threshold or above are one alarm.
+    An attack is found by an objection that did not stand before, see `finds`. Windows of a device in a row at
+    the threshold or above are one alarm, and one more after each AGAIN of them: if one that always stands
+    were but one, no candidate could better it.
     """
-    wrong = objected != attack
     order = np.lexsort((window_id, device))
-    false = ((probability >= threshold) & ~attack)[order]
-    follows = np.zeros(len(order), np.bool_)
-    follows[1:] = false[:-1] & (device[order][1:] == device[order][:-1]) & (np.diff(window_id[order]) == 1)
+    run, attack, probability, device = run[order], attack[order], probability[order], device[order]
+    judged = np.where(attack, found(attack, run), run != NONE)
+    wrong = judged != attack
+    high = (probability >= threshold) & ~attack
+    edges = np.ones(len(order) + 1, np.bool_)  # where an alarm may begin or end
+    edges[1:-1] = (high[1:] != high[:-1]) | (device[1:] != device[:-1]) | (np.diff(window_id[order]) != 1)
+    begins = np.flatnonzero(edges)
+    lasts = np.diff(begins)[high[begins[:-1]]]
     return HeldOut(
         len(attack),
         int((~attack).sum()),
@@ -82,8 +90,8 @@ def held_out(
         _mean(wrong),
         _mean(wrong[~attack]),
         _mean(wrong[attack]),
-        mcc(confusion(attack.astype(np.int64), objected.astype(np.int64), 2)),
-        int((false & ~follows).sum()),
+        mcc(confusion(attack.astype(np.int64), judged.astype(np.int64), 2)),
+        int((1 + (lasts - 1) // AGAIN).sum()),
         hours,
         size_bytes,
         answer_s,

@@ -17,6 +17,7 @@ import numpy as np
 
 from cellwatch.models.drift.anytime import above_rate, more_often
 from cellwatch.models.drift.attribution import rise
+from cellwatch.models.drift.finds import found_of
 from cellwatch.models.drift.ring import slots_of
 from cellwatch.models.types import I64, U8, Bool, FusedWindow, Screening, SettledLabels, Stage, StageFigures
 
@@ -214,18 +215,22 @@ class PromotionGate:
         )
 
     def _wrong(self) -> dict[str, _Wrong]:
-        """In what ways the two are wrong on labelled samples; a BLOCK is what asks for a response."""
+        """In what ways the two are wrong on labelled samples; a BLOCK is what asks for a response.
+
+        What stood before an attack has not found it, see `finds`.
+        """
         candidate, parent, label = self._windows()
         both = (candidate > 0) & (parent > 0)
         benign, attack = both & (label == _BENIGN), both & (label == _ATTACK)
+        told = benign | attack
 
         def each(who: U8) -> tuple[Bool, ...]:
             alarm, block = who > _ALLOW, who == _BLOCK
-            errors = (benign & alarm) | (attack & ~alarm)
-            return benign & alarm, attack & ~alarm, errors, benign & block, attack & ~block
+            missed, let = (attack & ~found_of(attack, told, said) for said in (alarm, block))
+            return benign & alarm, missed, (benign & alarm) | missed, benign & block, let
 
         kinds = ("false alarms", "misses", "errors", "false blocks", "attacks not blocked")
-        of = (benign, attack, benign | attack, benign, attack)
+        of = (benign, attack, told, benign, attack)
         rows = zip(kinds, each(candidate), each(parent), of, strict=True)
         return {what: _Wrong(mine, theirs, among) for what, mine, theirs, among in rows}
 

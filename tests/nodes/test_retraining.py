@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from cellwatch.models.datasets.sessions import SessionWindows
 from cellwatch.models.detectors.decision_tree import DecisionTree
 from cellwatch.models.drift.adaptation import AdaptationSet
+from cellwatch.models.drift.finds import NONE
 from cellwatch.models.drift.held_out_gate import GateSettings
 from cellwatch.models.features.schema import default_schema
 from cellwatch.models.features.tags import TAG_COLUMNS
@@ -33,6 +34,7 @@ from cellwatch.nodes.cli import app
 from cellwatch.nodes.data_sources import of_sessions
 from cellwatch.nodes.drivers.sample_store import SampleStore
 from cellwatch.nodes.judging import Judge
+from cellwatch.nodes.rehearsal import rehearse
 from cellwatch.nodes.retrain_order import Order, RefusedError
 from cellwatch.nodes.retrain_process import RetrainProcess
 from cellwatch.nodes.ros import convert
@@ -157,6 +159,22 @@ def maker(site, scenario, settings=None, **more):
 
 def registry_of(site):
     return Registry(site / "registry", Keys(site / "keys"))
+
+
+def test_objections_of_a_device_in_a_row_are_one_run(site):
+    y = np.zeros((60, len(DEVICES)), int)
+    y[5:15, 0] = y[30:40, 0] = y[30:40, 1] = 1
+    ids = BEGIN + np.arange(60)
+    said = rehearse(registry_of(site).load(), list(windows(y, 3)))
+    run = np.stack([said.of([(int(i), name) for i in ids])[1] for name in DEVICES], axis=1)
+    assert ((run != NONE) == (y > 0)).mean() > 0.98
+    numbers = [
+        np.unique(run[rows, d]) for rows, d in ((slice(7, 14), 0), (slice(32, 39), 0), (slice(32, 39), 1))
+    ]
+    assert all(len(one) == 1 for one in numbers)
+    assert len({int(one[0]) for one in numbers}) == 3
+    with pytest.raises(KeyError):
+        said.of([(BEGIN - 1, "PLC1")])
 
 
 def test_false_alarms_are_answered_by_what_is_normal_now(site):

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from cellwatch.models.drift.finds import NONE
 from cellwatch.models.drift.held_out_gate import GateSettings, HeldOut, false_alarms_allowed, held_out, judge
 
 PARENT = HeldOut(
@@ -16,10 +17,10 @@ BETTER = replace(PARENT, loss=0.1, errors=0.05, fpr=0.04, fnr=0.08, alarms=1)
 
 def test_figures_by_hand():
     probability = np.array([0.9, 0.8, 0.1, 0.9, 0.2, 0.6])
-    objected = np.array([True, True, True, True, False, False])
+    run = np.array([0, 0, 0, 1, NONE, NONE])
     attack = np.array([False, False, False, True, True, True])
     found = held_out(
-        probability, objected, attack, np.array(["a", "a", "a", "b", "b", "b"]), np.array([7, 8, 9, 7, 8, 9]),
+        probability, run, attack, np.array(["a", "a", "a", "b", "b", "b"]), np.array([7, 8, 9, 7, 8, 9]),
         threshold=0.5, hours=0.5, size_bytes=10, answer_s=0.1,
     )  # fmt: skip
     given = [0.1, 0.2, 0.9, 0.9, 0.2, 0.6]
@@ -33,11 +34,33 @@ def test_figures_by_hand():
 @pytest.mark.parametrize(("devices", "windows"), [("ab", (7, 8)), ("aa", (7, 9))])
 def test_alarms_are_counted_by_device_and_stretch(devices, windows):
     found = held_out(
-        np.array([0.9, 0.9]), np.array([True, True]), np.array([False, False]), np.array(list(devices)),
+        np.array([0.9, 0.9]), np.array([0, 1]), np.array([False, False]), np.array(list(devices)),
         np.array(windows), threshold=0.5, hours=0.5, size_bytes=10, answer_s=0.1,
     )  # fmt: skip
     assert found.alarms == 2
     assert found.to_dict()["fnr"] is None
+
+
+def all_day(n, probability, begins):
+    """One device, attacked in its last ten windows; objections from window `begins` on."""
+    at = np.arange(n)
+    return held_out(
+        np.full(n, probability), np.where(at >= begins, 0, NONE), at >= n - 10, np.full(n, "a"), at,
+        threshold=0.5, hours=0.5, size_bytes=10,
+    )  # fmt: skip
+
+
+def test_an_alarm_that_stood_before_has_not_found_the_attack():
+    stood, found = all_day(200, 0.9, begins=0), all_day(200, 0.1, begins=190)
+    assert (stood.fpr, stood.fnr, stood.errors, stood.mcc) == (1.0, 1.0, 1.0, -1.0)
+    assert (found.fpr, found.fnr, found.errors, found.mcc) == (0.0, 0.0, 0.0, 1.0)
+    more = replace(found, fnr=0.1, errors=0.005, loss=stood.loss)
+    assert judge(stood, more, "A", per_hour=1.0) == []
+
+
+@pytest.mark.parametrize(("benign", "alarms"), [(60, 1), (61, 2), (121, 3)])
+def test_an_alarm_that_stands_counts_again(benign, alarms):
+    assert all_day(benign + 10, 0.9, begins=0).alarms == alarms
 
 
 @pytest.mark.parametrize("scenario", ["A", "B"])

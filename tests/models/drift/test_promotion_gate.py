@@ -176,6 +176,32 @@ def test_a_block_is_more_than_a_suspicion(label, candidate, parent, what):
     assert made.figures().errors == made.figures().parent_errors  # both raise the alarm
 
 
+@pytest.mark.parametrize("level", [S, B])
+def test_an_alarm_that_stood_before_has_not_found_the_attack(level):
+    """The parent calls PLC1 an attacker all day; the candidate misses two of ten windows of each attack."""
+    made = gate()
+    for k in range(9):
+        first = 20 * k
+        run(made, 10, (A, A), (A, level), "benign", first)
+        run(made, 10, (A, level), (A, level), first=first + 10)
+        for i in (first + 10, first + 19):
+            made.beside(window(i, A, A), 0.1)
+        made.labels(labels({(i, "PLC1"): "dos/syn-flood" for i in range(first + 10, first + 20)}))
+    assert made.judge().outcome == "pass"
+    found = made.figures()
+    assert (found.labelled, found.errors, found.parent_errors) == (270, 18, 180)
+
+
+def test_the_first_labelled_window_of_an_alarm_says_how_it_began():
+    made = gate()
+    run(made, 8, (A, S))  # the candidate's alarm begins unlabelled, and ends
+    run(made, 1, first=8)
+    run(made, 4, (A, S), first=9)
+    truth = {3: "dos/syn-flood", 5: "benign", 6: "dos/syn-flood", 9: "benign", 11: "dos/syn-flood"}
+    made.labels(labels({(i, "PLC1"): name for i, name in truth.items()}))
+    assert made.figures().errors == 3  # windows 5 and 9, false alarms, and 11: missed
+
+
 def test_blocks_of_its_own_that_nobody_labelled_must_keep_the_budget():
     made = gate(settings=GateSettings(late=0))
     for k in range(6):
