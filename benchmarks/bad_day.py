@@ -1,6 +1,7 @@
 """A bad day, unattended: drift, retraining, shadow, canary, service; and a quiet day with nothing of it.
 
-    python benchmarks/bad_day.py [--part A|B|quiet] [--rate R] [--cache DIR] [--write docs/drift.md] [--json]
+    python benchmarks/bad_day.py [--part A|B|quiet] [--rate R] [--cache DIR] [--keep DIR]
+                                 [--write docs/drift.md] [--json]
 
 Test sessions of the simulated bench, window after window through the real nodes of a cell, over DDS and R
 windows a second (one a second while a candidate is made, as in life), with labels of the truth,
@@ -27,6 +28,7 @@ import numpy as np
 from rich.console import Console
 
 from cellwatch.models.datasets.sessions import SessionWindows
+from cellwatch.models.drift.finds import found_of
 from cellwatch.models.evaluation.metrics import confusion, mcc
 from cellwatch.models.registry.bundle import BundleError
 from cellwatch.models.registry.candidate_file import CandidateFile
@@ -47,7 +49,7 @@ from cellwatch.nodes.text_file import fill_or_print
 DATA = "sim:bench"
 CALM, SUMMER = 6, 18  # sessions
 EVASIVE = 1 / 3
-SHOWN = ("false alarms", "misses", "MCC")
+SHOWN = ("false alarms", "misses", "not found", "MCC")
 
 
 class BadDay(StressCell):
@@ -127,6 +129,7 @@ def run(part: str, rate: float, cache: Path, console: Console) -> dict[str, Any]
         meanwhile()
         alarms = day.counters()["alarms"]
         said = (day.run_folder / "retrain_node.log").read_text().splitlines()
+    np.savez_compressed(home() / "day.npz", decision=play.decision, place=place, latency_s=play.latency_s)
     return {
         "part": part,
         "windows": windows,
@@ -167,23 +170,28 @@ def state_of(day: BadDay, registry: Registry) -> str:
 def phases(
     recording: Recording, decision: np.ndarray, place: np.ndarray, seen: list[tuple[int, str]], at: int
 ) -> dict[str, dict[str, float]]:
-    """Shares of false alarms and misses, and MCC: before the change, until the candidate serves, after."""
+    """Before the change, until the candidate serves, and after: shares of false alarms and misses, and MCC.
+
+    "misses" are attacks that were ALLOW; for "not found" and MCC an alarm that stood before has missed too.
+    """
     n = len(place)
+    known = recording.clear[place] & (decision != Screening.UNKNOWN)
+    objected, attack = decision > Screening.ALLOW, recording.y[place] > 0
+    found = found_of(attack, known, objected)
     active = next((k for k, news in seen if news.endswith((Stage.ACTIVE.name, Stage.ACCEPTED.name))), n)
     out = {}
     for name, part in (("before", slice(0, at)), ("during", slice(at, active)), ("after", slice(active, n))):
-        rows = place[part]
-        known = recording.clear[rows] & (decision[part] != Screening.UNKNOWN)
-        if not known.any():
+        if not known[part].any():
             continue
-        attack = (recording.y[rows] > 0)[known].astype(np.int64)
-        objected = (decision[part] > Screening.ALLOW)[known].astype(np.int64)
-        m = confusion(attack, objected, 2)
+        said, told = (what[part][known[part]] for what in (np.where(attack, found, objected), attack))
+        silent = ~objected[part][known[part]]
+        m = confusion(told.astype(np.int64), said.astype(np.int64), 2)
         (tn, fp), (fn, tp) = m.tolist()
         out[name] = {
-            "windows": len(rows),
+            "windows": len(place[part]),
             "false alarms": fp / max(tn + fp, 1),
-            "misses": fn / max(fn + tp, 1),
+            "misses": int((silent & told).sum()) / max(fn + tp, 1),
+            "not found": fn / max(fn + tp, 1),
             "MCC": mcc(m),
         }
     return out
@@ -192,8 +200,8 @@ def phases(
 def table(found: list[dict[str, Any]]) -> str:
     """For the docs."""
     lines = [
-        "| day | phase | windows | false alarms | misses | MCC |",
-        "| --- | --- | --- | --- | --- | --- |",
+        f"| day | phase | windows | {' | '.join(SHOWN)} |",
+        "| --- | --- | --- | " + " | ".join("---" for _ in SHOWN) + " |",
     ]
     for day in found:
         for name, row in day["phases"].items():
@@ -216,14 +224,16 @@ def main() -> None:
     parser.add_argument("--part", choices=("A", "B", "quiet"), action="append")
     parser.add_argument("--rate", type=float, default=15.0)
     parser.add_argument("--cache", type=Path, default=home() / "datasets")
+    parser.add_argument("--keep", type=Path, help="folder for what the cells write: PART/cells, PART/models")
     parser.add_argument("--write", type=Path)
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     console = Console(stderr=True)
     found = []
     for part in given.part or ["A", "B", "quiet"]:
-        with tempfile.TemporaryDirectory() as folder:
-            os.environ["CELLWATCH_HOME"] = folder  # the models of the site stay as they are
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = given.keep.resolve() / part if given.keep else Path(temporary)
+            os.environ["CELLWATCH_HOME"] = str(folder)  # the models of the site stay as they are
             found.append(run(part, given.rate, given.cache.resolve(), console))
     if given.json:
         json.dump(found, sys.stdout, indent=1)
