@@ -47,7 +47,7 @@ from cellwatch.nodes.stress_recording import Recording, joined
 from cellwatch.nodes.text_file import fill_or_print
 
 DATA = "sim:bench"
-CALM, SUMMER = 6, 18  # sessions
+CALM, SUMMER = 6, 16  # sessions
 EVASIVE = 1 / 3
 SHOWN = ("false alarms", "misses", "not found", "MCC")
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from cellwatch.models.drift.anytime import above_rate, more_often
 from cellwatch.models.drift.attribution import rise
-from cellwatch.models.drift.finds import found_of
+from cellwatch.models.drift.finds import found_of, told_of
 from cellwatch.models.drift.ring import slots_of
 from cellwatch.models.types import I64, U8, Bool, FusedWindow, Screening, SettledLabels, Stage, StageFigures
 
@@ -226,8 +226,9 @@ class PromotionGate:
 
         def each(who: U8) -> tuple[Bool, ...]:
             alarm, block = who > _ALLOW, who == _BLOCK
-            missed, let = (attack & ~found_of(attack, told, said) for said in (alarm, block))
-            return benign & alarm, missed, (benign & alarm) | missed, benign & block, let
+            found = found_of(attack, told, alarm)
+            missed = attack & ~found
+            return benign & alarm, missed, (benign & alarm) | missed, benign & block, attack & ~(found & block)
 
         kinds = ("false alarms", "misses", "errors", "false blocks", "attacks not blocked")
         of = (benign, attack, told, benign, attack)
@@ -235,9 +236,16 @@ class PromotionGate:
         return {what: _Wrong(mine, theirs, among) for what, mine, theirs, among in rows}
 
     def _unlabelled(self) -> dict[str, tuple[int, int]]:
-        """Stretches in which one alone says it, the candidate or its parent; no label is waited for."""
+        """Stretches in which one alone says it, the candidate or its parent; no label is waited for.
+
+        The first and last windows of an incident are often unclear: an alarm that was labelled in part is not
+        without a label.
+        """
         candidate, parent, label = (part[: self._old()] for part in self._windows())
-        open_ = (candidate > 0) & (parent > 0) & (label == _NONE)
+        told = label != _NONE
+        open_ = (candidate > 0) & (parent > 0) & ~told
+        for who in (candidate, parent):
+            open_ &= ~told_of(told, who > _ALLOW, self.settings.again)
         found = {}
         for what, least in (("alarms", _ALLOW + 1), ("blocks", _BLOCK)):
             mine, theirs = open_ & (candidate >= least), open_ & (parent >= least)

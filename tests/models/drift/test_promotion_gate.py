@@ -192,14 +192,32 @@ def test_an_alarm_that_stood_before_has_not_found_the_attack(level):
     assert (found.labelled, found.errors, found.parent_errors) == (270, 18, 180)
 
 
-def test_the_first_labelled_window_of_an_alarm_says_how_it_began():
+def test_an_attack_is_found_until_the_alarm_has_stood_in_a_benign_window():
     made = gate()
     run(made, 8, (A, S))  # the candidate's alarm begins unlabelled, and ends
     run(made, 1, first=8)
     run(made, 4, (A, S), first=9)
     truth = {3: "dos/syn-flood", 5: "benign", 6: "dos/syn-flood", 9: "benign", 11: "dos/syn-flood"}
     made.labels(labels({(i, "PLC1"): name for i, name in truth.items()}))
-    assert made.figures().errors == 3  # windows 5 and 9, false alarms, and 11: missed
+    assert made.figures().errors == 4  # windows 5 and 9, false alarms, 6 and 11: missed
+
+
+def test_a_block_in_an_alarm_that_stood_has_blocked_no_attack():
+    made = gate()
+    for k in range(9):
+        run(made, 4, (A, A), (A, S), "benign", first=8 * k)
+        run(made, 4, (A, S), (A, B), "dos/syn-flood", first=8 * k + 4)
+    assert made.judge().outcome != "fail"
+
+
+@pytest.mark.parametrize(("windows", "alarms"), [(60, 0), (61, 1)])
+def test_an_alarm_that_was_labelled_in_part_is_not_one_that_nobody_labelled(windows, alarms):
+    made = gate(settings=GateSettings(windows=20, labelled=4, late=0, doubt=1.5))
+    run(made, 2, (A, S), (A, S), label="dos/syn-flood")
+    run(made, windows, (A, S), first=2)
+    run(made, 50, first=2 + windows)
+    assert made.judge().outcome == ("wait" if alarms else "pass")
+    assert made.judge().why.startswith("in doubt: 1 alarms of its own" if alarms else "112 windows")
 
 
 def test_blocks_of_its_own_that_nobody_labelled_must_keep_the_budget():
