@@ -26,7 +26,7 @@ def found(attack: Bool, run: I64) -> Bool:
     at = at[np.argsort(run[at], kind="stable")]
     benign = np.cumsum(~attack[at])
     begins = np.diff(run[at], prepend=NONE) != 0
-    before = (benign - ~attack[at])[begins]  # benign ones of the runs before
+    before: I64 = (benign - ~attack[at])[begins]  # benign ones of the runs before
     out = np.zeros(len(run), np.bool_)
     out[at] = attack[at] & (benign == before[np.cumsum(begins) - 1])
     return out
@@ -51,7 +51,7 @@ def found_of(attack: Bool, told: Bool, objected: Bool) -> Bool:
 def told_of(told: Bool, objected: Bool, within: int) -> Bool:
     """Objections (windows, devices) of which somebody said what they are, if only of another of the run.
 
-    That one is at most `within` windows away: an alarm that goes on for long after an attack is another thing.
+    That one is at most `within` windows away: an alarm that goes on long after an attack is another thing.
 
     >>> objected, told = np.ones((5, 1), bool), np.array([[0], [1], [0], [0], [0]], bool)
     >>> told_of(told, objected, 2).ravel().astype(int).tolist()

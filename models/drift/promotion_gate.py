@@ -227,8 +227,8 @@ class PromotionGate:
         def each(who: U8) -> tuple[Bool, ...]:
             alarm, block = who > _ALLOW, who == _BLOCK
             found = found_of(attack, told, alarm)
-            missed = attack & ~found
-            return benign & alarm, missed, (benign & alarm) | missed, benign & block, attack & ~(found & block)
+            false, missed, let = benign & alarm, attack & ~found, attack & ~(found & block)
+            return false, missed, false | missed, benign & block, let
 
         kinds = ("false alarms", "misses", "errors", "false blocks", "attacks not blocked")
         of = (benign, attack, told, benign, attack)
