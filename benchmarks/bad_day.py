@@ -49,6 +49,7 @@ from cellwatch.nodes.text_file import fill_or_print
 DATA = "sim:bench"
 CALM, SUMMER = 6, 16  # sessions
 EVASIVE = 1 / 3
+ASKED = "drift_node asks"  # each candidate that it asked for has a line of its own
 SHOWN = ("false alarms", "misses", "not found", "MCC")
 
 
@@ -175,8 +176,13 @@ def phases(
     "misses" are attacks that were ALLOW; for "not found" and MCC an alarm that stood before has missed too.
     """
     n = len(place)
-    known = recording.clear[place] & (decision != Screening.UNKNOWN)
-    objected, attack = decision > Screening.ALLOW, recording.y[place] > 0
+    touched = (recording.y[place] > 0) | ~recording.clear[place]
+    inner = touched.copy()
+    inner[1:] &= touched[:-1]
+    inner[:-1] &= touched[1:]
+    attack = (recording.y[place] > 0) | inner  # in a season the incidents of PLC1 have no class
+    known = (recording.clear[place] | attack) & (decision != Screening.UNKNOWN)
+    objected = decision > Screening.ALLOW
     found = found_of(attack, known, objected)
     active = next((k for k, news in seen if news.endswith((Stage.ACTIVE.name, Stage.ACCEPTED.name))), n)
     out = {}
@@ -210,7 +216,7 @@ def table(found: list[dict[str, Any]]) -> str:
     lines += ["", "| day | window | |", "|---|---|---|"]
     for day in found:
         lines += [f"| {day['part']} | {k:,} | {news} |" for k, news in day["stages"]]
-        lines += [f"| {day['part']} | | {line} |" for line in day["said"]]
+        lines += [f"| {day['part']} | | {line} |" for line in day["said"] if not line.startswith(ASKED)]
     lines += ["", "| day | p99 of window to verdict, ms | |", "|---|---|---|"]
     for day in found:
         lines += [f"| {day['part']} | {name} | {1e3 * v:.0f} |" for name, v in day["latency_p99_s"].items()]
